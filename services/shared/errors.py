@@ -1,0 +1,132 @@
+"""Errors with a stable code, and how they cross gRPC.
+
+A service raises ApiError. The RPC wrapper turns it into a gRPC status whose details are one
+google.rpc.ErrorInfo; `from_rpc_error` turns that back, in another service or in the gateway.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+
+ERROR_DOMAIN = "tmi"
+STATUS_DETAILS_KEY = "grpc-status-details-bin"
+
+_GRPC_CODES: dict[int, grpc.StatusCode] = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    409: grpc.StatusCode.FAILED_PRECONDITION,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    503: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+class ApiError(Exception):
+    """An error the client is told about.
+
+    status: HTTP status. code: stable machine-readable `error`. message: `error_description`.
+    headers: response headers such as Retry-After. details: the contract's `details` object.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = dict(headers or {})
+        self.details = dict(details or {})
+
+    @property
+    def grpc_code(self) -> grpc.StatusCode:
+        """The gRPC code that callers without knowledge of ErrorInfo see."""
+        fallback = grpc.StatusCode.INTERNAL if self.status >= 500 else grpc.StatusCode.INVALID_ARGUMENT
+        return _GRPC_CODES.get(self.status, fallback)
+
+    def status_details(self) -> bytes:
+        """Value of `grpc-status-details-bin`."""
+        info = ErrorInfo(reason=self.code, domain=ERROR_DOMAIN, metadata={"http_status": str(self.status)})
+        for name, value in self.headers.items():
+            info.metadata[f"header:{name}"] = value
+        if self.details:
+            info.metadata["details"] = json.dumps(self.details)
+        packed = AnyMessage()
+        packed.Pack(info)
+        status = Status(code=self.grpc_code.value[0], message=self.message, details=[packed])
+        return bytes(status.SerializeToString())
+
+
+def from_rpc_error(error: Any) -> ApiError:
+    """The ApiError that a failed call (grpc.RpcError of either API) stands for; others become 503 or 500."""
+    for key, value in error.trailing_metadata() or ():
+        if key == STATUS_DETAILS_KEY:
+            status = Status.FromString(value)
+            for detail in status.details:
+                info = ErrorInfo()
+                if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
+                    return _from_error_info(info, status.message)
+    code = error.code()
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
+        return unavailable("The service is not available at the moment.")
+    return ApiError(500, "server_error", "An internal error occurred.")
+
+
+def _from_error_info(info: ErrorInfo, message: str) -> ApiError:
+    headers = {
+        name.removeprefix("header:"): value for name, value in info.metadata.items() if name.startswith("header:")
+    }
+    details = json.loads(info.metadata["details"]) if "details" in info.metadata else None
+    return ApiError(int(info.metadata["http_status"]), info.reason, message, headers=headers, details=details)
+
+
+def invalid_input(message: str, *, details: Mapping[str, Any] | None = None) -> ApiError:
+    """400 for a body or parameter that breaks its rules."""
+    return ApiError(400, "invalid_input", message, details=details)
+
+
+def invalid_id(message: str) -> ApiError:
+    """400 for an identifier that is not well formed."""
+    return ApiError(400, "invalid_id", message)
+
+
+def invalid_request(message: str) -> ApiError:
+    """400 for a request that breaks the protocol rather than a field's rule."""
+    return ApiError(400, "invalid_request", message)
+
+
+def unauthorized(message: str = "Authentication required.") -> ApiError:
+    """401 for a request without a valid access token. RFC 6750 section 3."""
+    return ApiError(401, "unauthorized", message, headers={"WWW-Authenticate": 'Bearer realm="tmi"'})
+
+
+def forbidden(message: str = "You may not do this.") -> ApiError:
+    """403 for a caller without the role the operation declares."""
+    return ApiError(403, "forbidden", message)
+
+
+def not_found(message: str) -> ApiError:
+    """404 for something that does not exist, was deleted or has another parent."""
+    return ApiError(404, "not_found", message)
+
+
+def conflict(message: str, code: str = "conflict") -> ApiError:
+    """409 for a change that the present state does not allow."""
+    return ApiError(409, code, message)
+
+
+def unavailable(message: str, retry_after_seconds: int = 5) -> ApiError:
+    """503 for a store or service that cannot be reached."""
+    return ApiError(503, "service_unavailable", message, headers={"Retry-After": str(retry_after_seconds)})

@@ -1,0 +1,98 @@
+"""Signing and verifying access tokens (RFC 7519) with python-jose's JWS layer (RFC 7515).
+
+The algorithm belongs to the key, never to the token's header, and keys are PEM or a secret that is
+not PEM: that closes algorithm confusion (CVE-2024-33663). Tokens have a size limit and JWE is not
+imported (CVE-2024-33664).
+"""
+
+import hmac
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from jose import jwk, jws
+from jose.backends.base import Key
+from jose.exceptions import JOSEError
+
+MAX_TOKEN_BYTES = 8192
+TOKEN_TYPE = "at+jwt"  # noqa: S105
+"""`typ` of an access token, RFC 9068 section 2.1."""
+
+
+class InvalidToken(Exception):
+    """The token is malformed, forged, expired or meant for somebody else. Says no more on purpose."""
+
+
+@dataclass(frozen=True)
+class VerificationKey:
+    """A key and the only algorithm it may be used with."""
+
+    kid: str
+    algorithm: str
+    key: Key
+
+    @classmethod
+    def load(cls, kid: str, algorithm: str, material: bytes) -> "VerificationKey":
+        """From a PEM public key (ES256, RS256) or a shared secret (HS256). Raises ValueError."""
+        looks_like_pem = material.lstrip().startswith(b"-----BEGIN")
+        if looks_like_pem == (algorithm == "HS256"):
+            raise ValueError(f"key material does not fit {algorithm}")
+        return cls(kid, algorithm, jwk.construct(material.decode(), algorithm))
+
+
+def sign(claims: Mapping[str, Any], *, kid: str, algorithm: str, key: str) -> str:
+    """A compact JWS over the claims with `typ` at+jwt and `kid`."""
+    return jws.sign(dict(claims), key, headers={"typ": TOKEN_TYPE, "kid": kid}, algorithm=algorithm)
+
+
+def verify(
+    token: str,
+    keys: Mapping[str, VerificationKey],
+    *,
+    issuer: str,
+    audience: str,
+    now: float | None = None,
+) -> dict[str, Any]:
+    """The claims of a valid access token. Raises InvalidToken.
+
+    Checks size, `typ`, `kid`, algorithm, signature, `iss`, `aud`, `exp`, `nbf`, `iat` and `jti`
+    (RFC 7519 section 4.1, RFC 9068 section 4).
+    """
+    if len(token) > MAX_TOKEN_BYTES:
+        raise InvalidToken
+    try:
+        header = jws.get_unverified_header(token)
+        key = keys[header["kid"]]
+        if header.get("typ") != TOKEN_TYPE or not hmac.compare_digest(str(header.get("alg")), key.algorithm):
+            raise InvalidToken
+        claims = orjson.loads(jws.verify(token, key.key, algorithms=[key.algorithm]))
+    except (JOSEError, KeyError, TypeError, ValueError) as error:
+        raise InvalidToken from error
+    if not isinstance(claims, dict) or not _claims_hold(claims, issuer, audience, time.time() if now is None else now):
+        raise InvalidToken
+    return claims
+
+
+def _claims_hold(claims: Mapping[str, Any], issuer: str, audience: str, now: float) -> bool:
+    audiences = claims.get("aud")
+    if isinstance(audiences, str):
+        audiences = [audiences]
+    expires, issued, not_before = (claims.get(name) for name in ("exp", "iat", "nbf"))
+    if not (isinstance(expires, int) and isinstance(issued, int) and isinstance(not_before, int)):
+        return False
+    return (
+        claims.get("iss") == issuer
+        and isinstance(audiences, list)
+        and audience in audiences
+        and bool(claims.get("jti"))
+        and bool(claims.get("sub"))
+        and expires > now
+        and not_before <= now + CLOCK_SKEW_SECONDS
+        and issued <= now + CLOCK_SKEW_SECONDS
+    )
+
+
+CLOCK_SKEW_SECONDS = 30
+"""How far ahead the clock of the process that signed may be."""

@@ -1,0 +1,32 @@
+"""Connections to Redis or Valkey. URLs follow the guide: `redis://secret@host` means a password."""
+
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+def normalise(url: str) -> str:
+    """Turns `redis://secret@host` into `redis://:secret@host`; leaves other URLs alone."""
+    parts = urlsplit(url)
+    if parts.username and parts.password is None:
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f":{parts.username}@{host}"))
+    return url
+
+
+def connect(url: str) -> redis.Redis:
+    """A synchronous client. Fails fast: callers decide what losing Redis means."""
+    return redis.Redis.from_url(normalise(url), socket_timeout=2, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1))
+
+
+def connect_async(url: str) -> redis.asyncio.Redis:
+    """An asyncio client with the same limits."""
+    return redis.asyncio.Redis.from_url(
+        normalise(url),
+        socket_timeout=2,
+        socket_connect_timeout=1,
+        retry=redis.asyncio.retry.Retry(NoBackoff(), 1),
+    )

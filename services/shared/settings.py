@@ -1,0 +1,130 @@
+"""Configuration of every process: environment variables, then a YAML file, then defaults.
+
+The names are those of the integration guide; lists are comma-separated in the environment.
+`TMI_CONFIG_FILE` names the YAML file, whose keys are the names below without the prefix.
+"""
+
+import os
+from functools import cache
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+BuildMode = Literal["dev", "test", "production"]
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+
+_DEVELOPMENT_ORIGINS = ("http://localhost:4200", "http://localhost:8079")
+_DEVELOPMENT_CALLBACK_PATHS = ("/oauth2/callback", "/oauth2/link/callback")
+
+
+class Settings(BaseSettings):
+    """Effective settings of one process."""
+
+    model_config = SettingsConfigDict(env_prefix="TMI_", env_ignore_empty=True, extra="ignore")
+
+    build_mode: BuildMode = "production"
+
+    # Gateway
+    server_interface: str = "127.0.0.1"
+    server_port: int = 8080
+    public_url: str = ""
+    trusted_proxies: CommaList = []
+    cors_allowed_origins: CommaList = []
+    websocket_allowed_origins: CommaList = []
+    max_body_bytes: int = 5 * 1024 * 1024
+    websocket_max_message_bytes: int = 64 * 1024
+    websocket_queue_messages: int = 256
+    request_timeout_seconds: float = 30.0
+    server_tls_enabled: bool = False
+
+    # Every process
+    grpc_port: int = 0
+    grpc_interface: str = "127.0.0.1"
+    metrics_port: int = 0
+    grpc_workers: int = 16
+    drain_seconds: float = 10.0
+    log_level: str = "info"
+
+    # Where the services are. Several replicas are separated by commas.
+    auth_address: CommaList = ["127.0.0.1:50051"]
+    threat_model_address: CommaList = ["127.0.0.1:50052"]
+    collaboration_address: CommaList = ["127.0.0.1:50053"]
+    health_address: CommaList = ["127.0.0.1:50054"]
+
+    # Stores
+    database_url: str = ""
+    db_max_open_conns: int = 20
+    redis_url: str = ""
+
+    # Identity
+    oauth_callback_url: str = "http://localhost:8080/oauth2/callback"
+    oauth_client_callback_allowlist: CommaList = []
+    jwt_signing_method: Literal["ES256", "RS256", "HS256"] = "ES256"
+    jwt_secret: str = ""
+    jwt_expiration_seconds: int = 3600
+    refresh_token_days: int = 7
+    session_lifetime_days: int = 7
+    cookie_enabled: bool = True
+    cookie_domain: str = ""
+    cookie_secure: bool = False
+    admin_provider: str = ""
+    admin_provider_id: str = ""
+    admin_email: str = ""
+
+    # Behaviour
+    require_if_match: bool = False
+    host_grace_seconds: float = 15.0
+    websocket_inactivity_timeout_seconds: float = 300.0
+    operator_name: str = ""
+    operator_contact: str = ""
+    build_commit: str = Field(default="", description="Commit shown in the build id.")
+
+    @model_validator(mode="after")
+    def _development_defaults(self) -> "Settings":
+        if self.build_mode != "production":
+            self.cors_allowed_origins = self.cors_allowed_origins or list(_DEVELOPMENT_ORIGINS)
+            self.oauth_client_callback_allowlist = self.oauth_client_callback_allowlist or [
+                origin + path for origin in _DEVELOPMENT_ORIGINS for path in _DEVELOPMENT_CALLBACK_PATHS
+            ]
+        return self
+
+    @property
+    def allowed_socket_origins(self) -> list[str]:
+        """Origins that may open a WebSocket: their own list, else the CORS list."""
+        return self.websocket_allowed_origins or self.cors_allowed_origins
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Precedence: arguments (tests), environment, YAML file, defaults."""
+        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        if path := os.environ.get("TMI_CONFIG_FILE"):
+            sources.append(YamlConfigSettingsSource(settings_cls, yaml_file=path))
+        return tuple(sources)
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()
