@@ -11,6 +11,7 @@ from functools import cached_property
 from google.api.annotations_pb2 import http as http_extension
 from google.api.http_pb2 import HttpRule
 from google.protobuf.descriptor import FieldDescriptor, FileDescriptor, MethodDescriptor, ServiceDescriptor
+
 from tmi.auth.v1 import me_pb2, oauth_pb2
 from tmi.collaboration.v1 import sessions_pb2
 from tmi.health.v1 import health_pb2

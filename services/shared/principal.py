@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tmi.options.v1.options_pb2 import Gate
-from tmi.principal.v1.principal_pb2 import Principal
-
 from services.shared.errors import forbidden, unauthorized
 from services.shared.operations import HttpOperation
+from tmi.options.v1.options_pb2 import Gate
+from tmi.principal.v1.principal_pb2 import Principal
 
 PRINCIPAL_KEY = "x-tmi-principal-bin"
 REQUEST_ID_KEY = "x-request-id"
