@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     grpc_port: int = 0
     grpc_interface: str = "127.0.0.1"
     metrics_port: int = 0
-    grpc_workers: int = 16
+    grpc_workers: int = 8
     drain_seconds: float = 10.0
     log_level: str = "info"
 

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+
+from services.shared.settings import Settings
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMI_CORS_ALLOWED_ORIGINS", "https://a.example, https://b.example,")
+    assert Settings().cors_allowed_origins == ["https://a.example", "https://b.example"]
+
+
+def test_the_environment_wins_over_the_file_and_the_file_over_defaults(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "tmi.yaml"
+    file.write_text("server_port: 9000\noperator_name: From the file\n")
+    monkeypatch.setenv("TMI_CONFIG_FILE", str(file))
+    monkeypatch.setenv("TMI_SERVER_PORT", "9001")
+    settings = Settings()
+    assert settings.server_port == 9001
+    assert settings.operator_name == "From the file"
+    assert settings.server_interface == "127.0.0.1"
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMI_SERVER_PORT", "")
+    assert Settings().server_port == 8080
+
+
+def test_only_development_builds_allow_the_development_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TMI_BUILD_MODE", raising=False)
+    production = Settings()
+    assert production.build_mode == "production"
+    assert production.cors_allowed_origins == []
+    assert production.oauth_client_callback_allowlist == []
+    development = Settings(build_mode="dev")
+    assert "http://localhost:4200" in development.cors_allowed_origins
+    assert "http://localhost:4200/oauth2/callback" in development.oauth_client_callback_allowlist
+
+
+def test_socket_origins_are_their_own_list_or_the_cors_list() -> None:
+    settings = Settings(cors_allowed_origins=["https://a.example"])
+    assert settings.allowed_socket_origins == ["https://a.example"]
+    settings = Settings(cors_allowed_origins=["https://a.example"], websocket_allowed_origins=["https://b.example"])
+    assert settings.allowed_socket_origins == ["https://b.example"]
