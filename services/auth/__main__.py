@@ -1,0 +1,82 @@
+"""`python -m services.auth`: serves. `… migrate` updates the schema; `… rotate-keys` adds a signing key."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.auth import housekeeping, startup
+from services.auth.administrators import FirstAdministrator
+from services.auth.service import add_services
+from services.auth.signing_keys import RotationRefused, SigningKeys
+from services.auth.tables import SCHEMA
+from services.shared import log, migrations, redis_connection, rfc3339, server
+from services.shared.database import Database
+from services.shared.settings import Settings
+from services.shared.settings import settings as read_settings
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns the exit code; a start-up failure is one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m services.auth", description=__doc__)
+    parser.add_argument("command", nargs="?", default="serve", choices=("serve", "migrate", "rotate-keys"))
+    command = parser.parse_args(arguments).command
+    try:
+        _COMMANDS[command](read_settings())
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        return _fail(f"TMI_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}")
+    except (startup.UnusableSetting, SettingsError, ValueError, server.PortTaken, RotationRefused) as error:
+        return _fail(str(error))
+    except SQLAlchemyError as error:
+        return _fail(f"the database at TMI_DATABASE_URL cannot be used: {getattr(error, 'orig', None) or error}")
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _serve(settings: Settings) -> None:
+    startup.check(settings)
+    database = _migrated_database(settings)
+    client = redis_connection.connect(settings.redis_url)
+    keys = SigningKeys(database, settings, rfc3339.now)
+    keys.ensure()
+    database.write(lambda connection: FirstAdministrator(settings).at_start(connection, rfc3339.now()))
+    housekeeping.start(database, rfc3339.now)
+    server.run(settings, lambda grpc_server: add_services(grpc_server, settings, database, client, keys))
+
+
+def _migrate(settings: Settings) -> None:
+    _migrated_database(settings)
+
+
+def _rotate_keys(settings: Settings) -> None:
+    active_from = SigningKeys(_migrated_database(settings), settings, rfc3339.now).rotate()
+    sys.stdout.write(f"The new key is published and signs from {rfc3339.to_text(active_from)} on.\n")
+
+
+_COMMANDS = {"serve": _serve, "migrate": _migrate, "rotate-keys": _rotate_keys}
+
+
+def _migrated_database(settings: Settings) -> Database:
+    log.configure("auth", settings.log_level)
+    startup.check_database(settings)
+    database = Database.from_settings(settings, SCHEMA)
+    database.wait_until_reachable()
+    migrations.upgrade(database, MIGRATIONS)
+    return database
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"auth: {' '.join(message.split())}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

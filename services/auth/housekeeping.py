@@ -1,0 +1,48 @@
+"""Deletes what has expired: sessions with their refresh tokens, revocations, retired keys."""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from sqlalchemy import Connection, delete
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.auth.tables import login_sessions, revocations, signing_keys
+from services.shared.database import Database
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 3600
+
+
+def delete_expired(connection: Connection, now: datetime) -> int:
+    """Deletes expired rows and returns how many. A used refresh token lives as long as its session,
+    because its reuse must be noticed until then."""
+    expired = (
+        delete(login_sessions).where(login_sessions.c.expires_at <= now),
+        delete(revocations).where(revocations.c.expires_at <= now),
+        delete(signing_keys).where(signing_keys.c.retired_at <= now),
+    )
+    return sum(connection.execute(statement).rowcount for statement in expired)
+
+
+def start(database: Database, now: Callable[[], datetime]) -> None:
+    """Runs now and every hour, in a thread that ends with the process."""
+    threading.Thread(target=_repeat, args=(database, now), name="housekeeping", daemon=True).start()
+
+
+def run(database: Database, now: datetime) -> None:
+    """Deletes expired rows; a database that cannot be reached is logged and left for the next time."""
+    try:
+        deleted = database.write(lambda connection: delete_expired(connection, now))
+        logger.info("expired rows deleted", extra={"rows": deleted})
+    except SQLAlchemyError as error:
+        logger.warning("expired rows not deleted", extra={"error": type(error).__name__})
+
+
+def _repeat(database: Database, now: Callable[[], datetime]) -> None:
+    pause = threading.Event()
+    while True:
+        run(database, now())
+        pause.wait(INTERVAL_SECONDS)

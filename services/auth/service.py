@@ -1,0 +1,80 @@
+"""The auth service put together: its RPCs bound to their handlers."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import grpc
+import redis
+from google.protobuf.descriptor import ServiceDescriptor
+
+from services.auth.access_tokens import AccessTokens
+from services.auth.account import Account
+from services.auth.authorization_endpoint import AuthorizationEndpoint
+from services.auth.authorization_store import AuthorizationStore
+from services.auth.cookies import Cookies
+from services.auth.directory import Directory
+from services.auth.discovery import Discovery
+from services.auth.login import Logins
+from services.auth.revocations import Announcer
+from services.auth.signing_keys import SigningKeys
+from services.auth.token_endpoint import TokenEndpoint
+from services.shared import rfc3339
+from services.shared.database import Database, translate_database_error
+from services.shared.errors import ApiError, unavailable
+from services.shared.rpc import Handler, add_service
+from services.shared.settings import Settings
+from tmi.auth.v1 import directory_pb2, me_pb2, oauth_pb2
+
+_LOGIN_RETRY_SECONDS = 30
+
+
+def add_services(
+    server: grpc.Server,
+    settings: Settings,
+    database: Database,
+    client: redis.Redis,
+    keys: SigningKeys,
+    now: Callable[[], datetime] = rfc3339.now,
+) -> Sequence[str]:
+    """Binds every service of this process to the server and returns their full names."""
+    store = AuthorizationStore(client)
+    access_tokens = AccessTokens(settings, keys, now)
+    cookies = Cookies(settings)
+    logins = Logins(settings, database, access_tokens, Announcer(client), now)
+    authorization = AuthorizationEndpoint(settings, store, access_tokens.issuer, now)
+    tokens = TokenEndpoint(settings, store, logins, cookies)
+    discovery = Discovery(settings, keys)
+    account = Account(database, logins, cookies)
+    directory = Directory(database, keys, access_tokens.issuer, now)
+    services: dict[ServiceDescriptor, dict[str, Handler]] = {
+        oauth_pb2.DESCRIPTOR.services_by_name["OAuth"]: {
+            "ListProviders": discovery.list_providers,
+            "Authorize": authorization.authorize,
+            "Callback": authorization.callback,
+            "Token": tokens.token,
+            "Refresh": tokens.refresh,
+            "Revoke": tokens.revoke,
+            "GetUserInfo": account.get_user_info,
+        },
+        oauth_pb2.DESCRIPTOR.services_by_name["Discovery"]: {
+            "GetJwks": discovery.jwks,
+            "GetOpenIdConfiguration": discovery.openid_configuration,
+            "GetAuthorizationServerMetadata": discovery.authorization_server,
+            "GetProtectedResourceMetadata": discovery.protected_resource,
+        },
+        me_pb2.DESCRIPTOR.services_by_name["Me"]: {"GetMe": account.get_me, "Logout": account.log_out},
+        directory_pb2.DESCRIPTOR.services_by_name["Directory"]: {
+            "ListSigningKeys": directory.list_signing_keys,
+            "ListRevocations": directory.list_revocations,
+            "ResolvePrincipals": directory.resolve_principals,
+        },
+    }
+    for service, handlers in services.items():
+        add_service(server, service, handlers, _translate)
+    return [service.full_name for service in services]
+
+
+def _translate(error: Exception) -> ApiError | None:
+    if isinstance(error, redis.RedisError):
+        return unavailable("Logging in is not possible at the moment.", _LOGIN_RETRY_SECONDS)
+    return translate_database_error(error)

@@ -1,0 +1,141 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from jose import jws
+
+from services.auth.signing_keys import PUBLISH_AHEAD, RotationRefused, SigningKeys
+from services.shared.database import Database
+from services.shared.settings import Settings
+from tests.auth.client import AuthClient, Clock, Service, counted_statements
+from tests.auth.conftest import Start
+from tmi.auth.v1.directory_pb2 import ListSigningKeysRequest
+
+SECRET = "kX2vQ9-tR4mZ7pL1wC8nB5jH3gF6dS0a"
+
+
+def keys_of(database: Database, clock: Clock, **settings: Any) -> SigningKeys:
+    keys = SigningKeys(database, Settings(**settings), clock)
+    keys.ensure()
+    return keys
+
+
+def kids(keys: SigningKeys) -> list[str]:
+    return [key.kid for key in keys.published()]
+
+
+def test_the_first_key_is_made_once_for_all_replicas(database: Database, clock: Clock) -> None:
+    barrier = threading.Barrier(3)
+
+    def start_replica() -> list[str]:
+        barrier.wait(10)
+        return kids(keys_of(database, clock))
+
+    with ThreadPoolExecutor(3) as pool:
+        found = [future.result(30) for future in [pool.submit(start_replica) for _ in range(3)]]
+    assert all(len(one) == 1 for one in found)
+    assert len({one[0] for one in found}) == 1
+
+
+def test_a_rotation_overlaps_on_both_sides(database: Database, clock: Clock) -> None:
+    keys = keys_of(database, clock)
+    (old,) = kids(keys)
+    active_from = keys.rotate()
+    assert active_from >= clock() + PUBLISH_AHEAD - PUBLISH_AHEAD / 100
+    # Published at once, signing later.
+    assert kids(keys)[0] == keys.signer().kid == old
+    new = kids(keys)[1]
+    clock.advance(seconds=PUBLISH_AHEAD.total_seconds() - 10)
+    assert keys.signer().kid == old
+    clock.advance(seconds=11)
+    assert keys.signer().kid == new
+    # The old one stays until the last token it signed has expired, and goes then.
+    clock.advance(seconds=3590)
+    assert kids(keys) == [new, old]
+    clock.advance(seconds=60)
+    assert kids(keys) == [new]
+
+
+def test_two_rotations_at_once_make_one_key(database: Database, clock: Clock) -> None:
+    replicas = [keys_of(database, clock) for _ in range(2)]
+    barrier = threading.Barrier(2)
+
+    def rotate(keys: SigningKeys) -> None:
+        barrier.wait(10)
+        keys.rotate()
+
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(rotate, keys) for keys in replicas]:
+            future.result(30)
+    newest = keys_of(database, clock)
+    signing = [key for key in newest.published() if key.active_from and key.active_from <= clock()]
+    assert len(signing) == 1
+
+
+def test_another_replica_notices_a_rotation(database: Database, clock: Clock) -> None:
+    one, other = keys_of(database, clock), keys_of(database, clock)
+    old = other.signer().kid
+    one.rotate()
+    clock.advance(seconds=PUBLISH_AHEAD.total_seconds() + 1)
+    assert other.signer().kid == one.signer().kid != old
+
+
+def test_another_algorithm_signs_at_once_and_the_old_key_stays_for_its_tokens(database: Database, clock: Clock) -> None:
+    (old,) = kids(keys_of(database, clock))
+    keys = keys_of(database, clock, jwt_signing_method="RS256")
+    assert keys.signer().algorithm == "RS256"
+    assert old in kids(keys)
+    clock.advance(seconds=2 * 3600 + 60)
+    assert old not in kids(keys)
+
+
+def test_a_key_made_by_a_replica_whose_clock_runs_ahead_is_used(database: Database, clock: Clock) -> None:
+    ahead = Clock()
+    ahead.advance(seconds=20)
+    made = keys_of(database, ahead).signer().kid
+    assert keys_of(database, clock).signer().kid == made
+
+
+def test_hs256_uses_the_secret_and_cannot_be_rotated_here(database: Database, clock: Clock) -> None:
+    keys = keys_of(database, clock, jwt_signing_method="HS256", jwt_secret=SECRET)
+    assert [key.algorithm for key in keys.published()] == ["HS256"]
+    assert SECRET not in keys.signer().kid
+    with pytest.raises(RotationRefused):
+        keys.rotate()
+
+
+def test_signing_does_not_read_the_keys_every_time(database: Database, clock: Clock) -> None:
+    keys = keys_of(database, clock)
+    with counted_statements(database) as statements:
+        for _ in range(10):
+            keys.signer()
+            keys.verification_keys()
+    assert len(statements) == 1
+
+
+def test_tokens_of_both_keys_are_valid_during_a_rotation(service: Service, clock: Clock) -> None:
+    client: AuthClient = service.client
+    before = client.log_in("alice").access
+    service.keys.rotate()
+    clock.advance(minutes=59)
+    last_of_old = client.log_in("alice").access
+    clock.advance(minutes=2)
+    first_of_new = client.log_in("alice").access
+    kid = [jws.get_unverified_header(token)["kid"] for token in (before, last_of_old, first_of_new)]
+    assert kid[0] == kid[1] != kid[2]
+    for token in (last_of_old, first_of_new):
+        assert client.revoke(token, token="unknown").status == 0
+    clock.advance(minutes=57)
+    assert client.revoke(last_of_old, token="unknown").status == 0
+
+
+def test_the_signing_key_comes_first_in_the_directory(start: Start, clock: Clock) -> None:
+    service = start()
+    service.keys.rotate()
+    clock.advance(hours=1, seconds=1)
+    token = service.client.log_in().access
+    answer = service.client.directory.ListSigningKeys(ListSigningKeysRequest())
+    assert len(answer.keys) == 2
+    assert answer.keys[0].kid == jws.get_unverified_header(token)["kid"]
+    assert all(key.verification_key.startswith(b"-----BEGIN PUBLIC KEY-----") for key in answer.keys)
