@@ -1,0 +1,157 @@
+"""The gateway as an ASGI application: its parts, the order of its stages, its start and its end."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import grpc
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway import root
+from gateway.authentication import Authentication, TokenVerifier
+from gateway.exchange import EXCHANGE_KEY, Exchange
+from gateway.liveness import Liveness
+from gateway.middleware.accept import AcceptGate
+from gateway.middleware.access_log import AccessLog
+from gateway.middleware.body import BodyReader
+from gateway.middleware.content_type import ContentTypeGate
+from gateway.middleware.cors import Cors
+from gateway.middleware.duplicate_headers import DuplicateHeaderGate
+from gateway.middleware.methods import MethodGate
+from gateway.middleware.path_parameters import PathParameterGate
+from gateway.middleware.recovery import Recovery
+from gateway.middleware.request_id import RequestId, name_request
+from gateway.middleware.routing import Routing
+from gateway.middleware.security_headers import SecurityHeaders
+from gateway.middleware.strict_json import StrictJsonGate
+from gateway.middleware.trailing_slash import TrailingSlash
+from gateway.middleware.unicode import UnicodeGate
+from gateway.public_url import PublicUrl
+from gateway.revocations import Revocations
+from gateway.routes import Routes
+from gateway.signing_keys import SigningKeys
+from gateway.sockets.app import SocketApp
+from gateway.transcoding import Transcoder
+from gateway.trusted_proxies import TrustedProxies
+from services.shared import rpc
+from services.shared.operations import HttpOperation, http_operations
+from services.shared.settings import Settings
+from tmi.auth.v1.directory_pb2_grpc import DirectoryStub
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """The application for an ASGI server with lifespan: what it needs is opened at start-up and closed at the end.
+
+    Raises ValueError for settings that make no sense.
+    """
+    TrustedProxies(settings.trusted_proxies)
+    return _Lifespan(settings)
+
+
+@asynccontextmanager
+async def serving(settings: Settings, operations: Iterable[HttpOperation] | None = None) -> AsyncIterator[ASGIApp]:
+    """The application for HTTP and WebSocket scopes with everything it needs, for as long as the context lasts."""
+    declared = list(http_operations() if operations is None else operations)
+    async with AsyncExitStack() as stack:
+        channels: dict[str, grpc.aio.Channel] = {}
+        for service, addresses in (
+            ("auth", settings.auth_address),
+            ("threat_model", settings.threat_model_address),
+            ("collaboration", settings.collaboration_address),
+            ("health", settings.health_address),
+        ):
+            channels[service] = grpc.aio.insecure_channel(rpc.target(addresses), options=rpc.CHANNEL_OPTIONS)
+            stack.push_async_callback(channels[service].close, None)
+        directory = DirectoryStub(channels["auth"])
+        keys = SigningKeys(directory)
+        revocations = Revocations(directory, settings.redis_url)
+        for forever in (keys.run(), revocations.run()):
+            stack.push_async_callback(_cancel, asyncio.create_task(forever))
+        sockets = SocketApp(settings, channels["collaboration"], revocations)
+        stack.push_async_callback(sockets.close)
+        yield _Dispatch(_http_app(settings, declared, channels, TokenVerifier(keys, revocations)), sockets)
+
+
+def _http_app(
+    settings: Settings,
+    operations: list[HttpOperation],
+    channels: dict[str, grpc.aio.Channel],
+    verifier: TokenVerifier,
+) -> ASGIApp:
+    """The stages of a request, the first one last.
+
+    The order can be observed: everything that is wrong with the request itself is refused before
+    the caller is asked for, and only a known caller learns which paths exist.
+    """
+    routes = Routes(operations)
+    proxies = TrustedProxies(settings.trusted_proxies)
+    public_url = PublicUrl(settings.public_url, proxies, tls=settings.server_tls_enabled)
+    app: ASGIApp = Transcoder(
+        channels,
+        operations,
+        public_url,
+        timeout_seconds=settings.request_timeout_seconds,
+        root_fallback=root.fallback(settings),
+    )
+    app = Authentication(app, verifier)
+    app = StrictJsonGate(app)
+    app = UnicodeGate(app)
+    app = BodyReader(app, max_bytes=settings.max_body_bytes, timeout_seconds=settings.request_timeout_seconds)
+    app = ContentTypeGate(app)
+    app = DuplicateHeaderGate(app)
+    app = PathParameterGate(app)
+    app = MethodGate(app)
+    app = AcceptGate(app)
+    app = TrailingSlash(app, routes, public_url)
+    app = Routing(app, routes)
+    app = Liveness(app)
+    app = Recovery(app)
+    app = Cors(app, settings.cors_allowed_origins)
+    app = SecurityHeaders(app, tls=settings.server_tls_enabled)
+    app = AccessLog(app, proxies)
+    return RequestId(app)
+
+
+class _Dispatch:
+    """Hands WebSockets and HTTP requests to their applications."""
+
+    def __init__(self, http: ASGIApp, sockets: SocketApp) -> None:
+        self._http = http
+        self._sockets = sockets
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope[EXCHANGE_KEY] = Exchange(scope)
+            await self._http(scope, receive, send)
+        else:
+            given = dict(scope["headers"]).get(b"x-request-id")
+            scope.setdefault("state", {})["request_id"] = name_request(given)
+            await self._sockets(scope, receive, send)
+
+
+class _Lifespan:
+    """Opens the application when the server starts and closes it when the server stops."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            assert self._app is not None, "the server did not run the lifespan"
+            await self._app(scope, receive, send)
+            return
+        await receive()
+        async with serving(self._settings) as self._app:
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

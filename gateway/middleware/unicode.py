@@ -1,0 +1,21 @@
+"""Applies the rules of `gateway.unicode_text` to JSON bodies."""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway import unicode_text
+from gateway.exchange import exchange_of
+from gateway.middleware.body import is_json
+
+
+class UnicodeGate:
+    """400 for characters that are refused; what goes on is in NFC."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        exchange = exchange_of(scope)
+        if is_json(exchange):
+            exchange.body = unicode_text.normalised(exchange.body)
+        await self._app(scope, receive, send)

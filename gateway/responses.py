@@ -1,0 +1,54 @@
+"""Sending answers: the only place that emits response messages for HTTP."""
+
+import re
+
+import orjson
+from starlette.types import Send
+
+from gateway.exchange import Exchange
+from services.shared.errors import ApiError
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+JSON = b"application/json"
+_LONGEST_MESSAGE = 1000
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
+_BODILESS = (204, 304)
+
+
+class ClientDisconnected(Exception):
+    """The client has gone: there is nobody to answer."""
+
+
+async def respond(exchange: Exchange, send: Send, status: int, headers: RawHeaders, body: bytes = b"") -> None:
+    """Sends a complete answer. The server leaves the body out for HEAD and keeps its length."""
+    if status not in _BODILESS:
+        headers.append((b"content-length", str(len(body)).encode()))
+    exchange.response_started = True
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def respond_json(exchange: Exchange, send: Send, status: int, body: bytes) -> None:
+    """Sends a JSON text."""
+    await respond(exchange, send, status, [(b"content-type", JSON)], body)
+
+
+async def respond_error(exchange: Exchange, send: Send, error: ApiError) -> None:
+    """Sends an error as `{"error", "error_description"}`, with `details` where there are any.
+
+    An internal error carries the request id, which finds it in the logs.
+    """
+    message, details = error.message, error.details
+    if error.status == 500:
+        message = f"{message} Request id: {exchange.request_id}."
+        details = {"context": {"request_id": exchange.request_id}}
+    document: dict[str, object] = {
+        "error": error.code,
+        "error_description": _CONTROL_CHARACTERS.sub(" ", message)[:_LONGEST_MESSAGE],
+    }
+    if details:
+        document["details"] = details
+    headers: RawHeaders = [(b"content-type", JSON)]
+    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
+    await respond(exchange, send, error.status, headers, orjson.dumps(document))

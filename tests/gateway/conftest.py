@@ -1,0 +1,59 @@
+"""The gateway in the test's process, in front of echoing services."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from gateway.app import serving
+from tests.gateway.echo_services import EchoServices
+
+ClientFactory = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def services() -> AsyncIterator[EchoServices]:
+    echo = EchoServices()
+    await echo.start()
+    yield echo
+    await echo.stop()
+
+
+@pytest.fixture
+def open_client(services: EchoServices) -> ClientFactory:
+    """Opens a gateway with the given settings and a client of it. `ready=False` does not wait for its keys."""
+
+    @asynccontextmanager
+    async def open_it(
+        *, ready: bool = True, peer: str = "127.0.0.1", **changes: Any
+    ) -> AsyncIterator[httpx.AsyncClient]:
+        async with serving(services.settings(**changes)) as app:
+            transport = httpx.ASGITransport(app, client=(peer, 50000), raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://gateway.test") as client:
+                if ready:
+                    await wait_until_ready(client, services)
+                yield client
+
+    return open_it
+
+
+@pytest.fixture
+async def client(open_client: ClientFactory) -> AsyncIterator[httpx.AsyncClient]:
+    async with open_client() as opened:
+        yield opened
+
+
+async def wait_until_ready(client: httpx.AsyncClient, services: EchoServices) -> None:
+    """Waits until the gateway can check tokens."""
+    with anyio.fail_after(10):
+        while (await client.get("/me", headers=services.authorization())).status_code == 503:
+            await anyio.lowlevel.checkpoint()
+    services.calls.clear()

@@ -1,0 +1,197 @@
+"""The gateway as a process: how it starts, serves, refuses to start and stops."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from tests.gateway.echo_services import EchoServices
+
+pytestmark = pytest.mark.anyio
+
+
+class Process:
+    """`python -m gateway` with its stderr in a file."""
+
+    def __init__(self, project: Path, directory: Path, environment: dict[str, str]) -> None:
+        self._log = directory / "stderr"
+        with self._log.open("wb") as output:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "gateway"],
+                cwd=project,
+                env=os.environ
+                | {"PYTHONPATH": f"{project}:{project / 'build/stubs'}", "TMI_BUILD_MODE": "test"}
+                | environment,
+                stderr=output,
+            )
+
+    @property
+    def stderr(self) -> str:
+        return self._log.read_text()
+
+    async def ended(self) -> int:
+        with anyio.fail_after(30):
+            while (code := self.popen.poll()) is None:  # noqa: ASYNC110 - what happens elsewhere sets no event here
+                await anyio.sleep(0.01)
+        return code
+
+
+@pytest.fixture
+def processes() -> Iterator[list[Process]]:
+    started: list[Process] = []
+    yield started
+    for process in started:
+        if process.popen.poll() is None:
+            process.popen.kill()
+        process.popen.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+def free_port() -> int:
+    return _free_port()
+
+
+@pytest.fixture
+def metrics_port() -> int:
+    return _free_port()
+
+
+@pytest.fixture
+async def gateway(
+    services: EchoServices,
+    project: Path,
+    tmp_path: Path,
+    processes: list[Process],
+    free_port: int,
+    metrics_port: int,
+) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
+    address = f"127.0.0.1:{services.port}"
+    names = ("AUTH", "THREAT_MODEL", "COLLABORATION", "HEALTH")
+    environment = {f"TMI_{name}_ADDRESS": address for name in names}
+    environment |= {"TMI_SERVER_PORT": str(free_port), "TMI_MAX_BODY_BYTES": "100000", "TMI_DRAIN_SECONDS": "1"}
+    environment["TMI_METRICS_PORT"] = str(metrics_port)
+    process = Process(project, tmp_path, environment)
+    processes.append(process)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{free_port}") as client:
+        with anyio.fail_after(30):
+            while not await _is_ready(client, services):
+                assert process.popen.poll() is None, process.stderr
+                await anyio.sleep(0.02)
+        services.calls.clear()
+        yield process, client
+
+
+async def _is_ready(client: httpx.AsyncClient, services: EchoServices) -> bool:
+    try:
+        return (await client.get("/me", headers=services.authorization())).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+async def test_serves_over_real_sockets_and_stops_when_told(
+    gateway: tuple[Process, httpx.AsyncClient], services: EchoServices
+) -> None:
+    process, client = gateway
+    headers = services.authorization()
+
+    get = await client.get("/me", headers=headers)
+    head = await client.head("/me", headers=headers)
+    assert get.json() == {"ok": True}
+    assert (head.status_code, head.content, head.headers["Content-Length"]) == (200, b"", get.headers["Content-Length"])
+    assert "Server" not in get.headers
+
+    assert (await client.request("TRACE", "/me")).status_code == 405
+    assert (await client.get("/me/")).status_code == 301
+    response = await client.post(
+        "/threat_models", content=b'{"a":1}', headers=headers | {"Content-Type": "application/json"}
+    )
+    assert (response.status_code, services.last.body) == (201, b'{"a":1}')
+
+    process.popen.send_signal(signal.SIGTERM)
+    assert await process.ended() == 0
+    assert "Traceback" not in process.stderr
+
+
+async def test_metrics_have_their_own_port(gateway: tuple[Process, httpx.AsyncClient], metrics_port: int) -> None:
+    async with httpx.AsyncClient() as client:
+        response = await client.get(f"http://127.0.0.1:{metrics_port}/metrics")
+    assert 'tmi_http_request_duration_seconds_count{method="GET",route="/me",status="200"}' in response.text
+
+
+async def test_a_large_body_is_refused_without_losing_the_answer(
+    gateway: tuple[Process, httpx.AsyncClient], services: EchoServices
+) -> None:
+    _, client = gateway
+    headers = {"Content-Type": "application/json"}
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield b"x" * 50_000
+
+    for content in (b"x" * 2_000_000, chunks()):
+        response = await client.post("/threat_models", content=content, headers=headers)
+        assert (response.status_code, response.json()["error"]) == (413, "payload_too_large")
+    assert (await client.get("/me", headers=services.authorization())).status_code == 200
+
+
+async def test_raw_requests_that_http_libraries_would_not_send(gateway: tuple[Process, httpx.AsyncClient]) -> None:
+    _, client = gateway
+    port = client.base_url.port
+    for request, expected in (
+        (b"GET /oauth2/providers HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"400"),
+        (b"GET /oauth2/providers HTTP/1.1\r\nHost: a b\r\n\r\n", b"400"),
+        (b"GET /oauth2/providers HTTP/1.0\r\n\r\n", b"200"),
+        (b"GET /threat_models/%ff HTTP/1.1\r\nHost: a\r\n\r\n", b"400"),
+        (b"BREW /me HTTP/1.1\r\nHost: a\r\n\r\n", b"40"),
+        (b"nonsense\r\n\r\n", b"400"),
+    ):
+        stream = await anyio.connect_tcp("127.0.0.1", port or 0)
+        async with stream:
+            await stream.send(request)
+            assert (await stream.receive()).startswith(b"HTTP/1.1 " + expected)
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"TMI_SERVER_PORT": "{busy}"}, r"gateway: cannot listen on 127\.0\.0\.1:\d+ .*in use.*TMI_SERVER_PORT"),
+        (
+            {"TMI_SERVER_PORT": "{free}", "TMI_METRICS_PORT": "{busy}"},
+            r"gateway: cannot serve metrics.*TMI_METRICS_PORT",
+        ),
+        ({"TMI_SERVER_PORT": "eighty"}, r"gateway: the setting TMI_SERVER_PORT is wrong"),
+        ({"TMI_TRUSTED_PROXIES": "10.0.0.0/99"}, r"gateway: the setting TMI_TRUSTED_PROXIES is wrong"),
+    ],
+    ids=["port", "metrics port", "setting", "proxies"],
+)
+async def test_a_failure_to_start_is_one_line(
+    project: Path,
+    tmp_path: Path,
+    processes: list[Process],
+    free_port: int,
+    environment: dict[str, str],
+    reason: str,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy: Any = taken.getsockname()[1]
+        filled = {name: value.format(busy=busy, free=free_port) for name, value in environment.items()}
+        process = Process(project, tmp_path, filled)
+        processes.append(process)
+        assert await process.ended() == 1
+    assert re.fullmatch(reason + r".*\n", process.stderr)
