@@ -157,7 +157,7 @@ async def _answer(exchange: Exchange, send: Send, operation: Operation, reply: H
                 sets_cookie = True
         elif key == HTTP_STATUS_KEY:
             status = int(value)
-    if status == 200 and etag is not None and exchange.method in _READS:
+    if status == 200 and etag is not None and exchange.method in _READS and not operation.embeds:
         if_none_match = exchange.headers.get(b"if-none-match")
         if if_none_match is not None and is_not_modified(if_none_match, etag):
             await respond(exchange, send, 304, headers)

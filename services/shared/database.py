@@ -121,6 +121,7 @@ def _sqlite_engine(url: URL, schema: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":  # a read takes no write lock
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine

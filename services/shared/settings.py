@@ -6,9 +6,10 @@ The names are those of the integration guide; lists are comma-separated in the e
 
 import os
 from functools import cache
+from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -26,7 +27,22 @@ def _split(value: object) -> object:
     return value
 
 
+def _require_ip_addresses(addresses: list[str]) -> list[str]:
+    """gRPC resolves one name to many addresses, but takes a list only of addresses."""
+    if len(addresses) > 1:
+        for address in addresses:
+            try:
+                ip_address(address.rpartition(":")[0].strip("[]"))
+            except ValueError as error:
+                raise ValueError(
+                    f"{address!r} is no IP address with a port: name several replicas by their addresses, "
+                    "or by one DNS name that resolves to all of them (dns:///name:port)"
+                ) from error
+    return addresses
+
+
 CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+ReplicaList = Annotated[CommaList, AfterValidator(_require_ip_addresses)]
 
 _DEVELOPMENT_ORIGINS = ("http://localhost:4200", "http://localhost:8079")
 _DEVELOPMENT_CALLBACK_PATHS = ("/oauth2/callback", "/oauth2/link/callback")
@@ -61,10 +77,10 @@ class Settings(BaseSettings):
     log_level: str = "info"
 
     # Where the services are. Several replicas are separated by commas.
-    auth_address: CommaList = ["127.0.0.1:50051"]
-    threat_model_address: CommaList = ["127.0.0.1:50052"]
-    collaboration_address: CommaList = ["127.0.0.1:50053"]
-    health_address: CommaList = ["127.0.0.1:50054"]
+    auth_address: ReplicaList = ["127.0.0.1:50051"]
+    threat_model_address: ReplicaList = ["127.0.0.1:50052"]
+    collaboration_address: ReplicaList = ["127.0.0.1:50053"]
+    health_address: ReplicaList = ["127.0.0.1:50054"]
 
     # Stores
     database_url: str = ""

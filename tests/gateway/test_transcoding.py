@@ -23,6 +23,7 @@ pytestmark = pytest.mark.anyio
 
 ID = "5d0f0c3e-0000-4000-8000-00000000000a"
 TM = f"/threat_models/{ID}"
+THREAT = f"{TM}/threats/{ID}"
 LARGE = orjson.dumps({"a": "threat " * 1000})
 
 
@@ -73,7 +74,7 @@ async def test_a_client_that_has_the_answer_gets_304(
 ) -> None:
     services.reply = Reply(b'{"a":1}', headers=[("etag", '"5"')])
     for method in ("GET", "HEAD"):
-        response = await client.request(method, TM, headers=services.authorization() | {"If-None-Match": if_none_match})
+        response = await client.request(method, THREAT, headers=services.authorization() | {"If-None-Match": if_none_match})
         assert response.status_code == expected
         assert response.headers["ETag"] == '"5"'
         assert (response.content == b"") == (expected == 304 or method == "HEAD")
@@ -82,12 +83,20 @@ async def test_a_client_that_has_the_answer_gets_304(
 
 async def test_only_a_successful_read_can_be_not_modified(client: httpx.AsyncClient, services: EchoServices) -> None:
     services.reply = Reply(b"{}", status=201, headers=[("etag", '"5"')])
-    assert (await client.get(TM, headers=services.authorization() | {"If-None-Match": "*"})).status_code == 201
+    assert (await client.get(THREAT, headers=services.authorization() | {"If-None-Match": "*"})).status_code == 201
     services.reply = Reply(b"{}")
-    assert (await client.get(TM, headers=services.authorization() | {"If-None-Match": "*"})).status_code == 200
+    assert (await client.get(THREAT, headers=services.authorization() | {"If-None-Match": "*"})).status_code == 200
     headers = services.authorization() | {"If-None-Match": "*", "Content-Type": "application/json"}
     services.reply = Reply(b"{}", status=200, headers=[("etag", '"5"')])
-    assert (await client.put(TM, content=b"{}", headers=headers)).status_code == 200
+    assert (await client.put(THREAT, content=b"{}", headers=headers)).status_code == 200
+
+
+async def test_an_answer_that_embeds_others_is_never_not_modified(
+    client: httpx.AsyncClient, services: EchoServices
+) -> None:
+    services.reply = Reply(b"{}", headers=[("etag", '"5"')])
+    response = await client.get(TM, headers=services.authorization() | {"If-None-Match": '"5"'})
+    assert (response.status_code, response.headers["ETag"]) == (200, '"5"')
 
 
 # Compression

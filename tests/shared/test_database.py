@@ -95,6 +95,19 @@ def test_an_error_of_the_program_is_not_the_databases() -> None:
     assert translate_database_error(KeyError("x")) is None
 
 
+def test_sqlite_reads_while_another_connection_writes(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}", "example")
+    database.write(lambda connection: connection.execute(text("CREATE TABLE t (n int)")))
+
+    def read_inside(connection: Connection) -> object:
+        connection.execute(text("INSERT INTO t VALUES (1)"))
+        return database.read(lambda other: scalar(other, "SELECT count(*) FROM t"))
+
+    assert database.write(read_inside) == 0
+    assert database.read(lambda connection: scalar(connection, "SELECT count(*) FROM t")) == 1
+    database.engine.dispose()
+
+
 def test_sqlite_commits_and_rolls_back(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'x.db'}", "example")
     database.write(lambda connection: connection.execute(text("CREATE TABLE t (n int)")))

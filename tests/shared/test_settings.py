@@ -44,3 +44,10 @@ def test_socket_origins_are_their_own_list_or_the_cors_list() -> None:
     assert settings.allowed_socket_origins == ["https://a.example"]
     settings = Settings(cors_allowed_origins=["https://a.example"], websocket_allowed_origins=["https://b.example"])
     assert settings.allowed_socket_origins == ["https://b.example"]
+
+
+def test_several_replicas_are_named_by_address_or_by_one_dns_name() -> None:
+    assert Settings(collaboration_address=["10.0.0.1:1", "10.0.0.2:1"]).collaboration_address[1] == "10.0.0.2:1"
+    assert Settings(collaboration_address=["dns:///collaboration:1"]).collaboration_address
+    with pytest.raises(ValueError, match="resolves to all of them"):
+        Settings(collaboration_address=["one:1", "two:1"])

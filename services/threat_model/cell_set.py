@@ -1,0 +1,106 @@
+"""The cells of one diagram in memory, with their order and the references between them."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Cell = dict[str, Any]
+"""A parsed cell. Never changed in place once it is in a CellSet."""
+
+
+class CellSet:
+    """Cells of one diagram in memory: all of them, or those that the operations at hand touch.
+
+    rows: (id, position, cell) by ascending position. absent: how many cells the diagram has besides
+    these. last_position: greatest position in the diagram; new cells are placed after it.
+    """
+
+    def __init__(self, rows: Iterable[tuple[str, int, Cell]] = (), *, absent: int = 0, last_position: int = -1) -> None:
+        self._cells: dict[str, tuple[int, Cell]] = {}
+        self._referrers: dict[str, set[str]] = {}
+        self._journal: list[tuple[str, tuple[int, Cell] | None]] = []
+        self._absent = absent
+        self._last_position = last_position
+        self.touched: set[str] = set()
+        """Ids of cells that were put or removed since the set was made."""
+        for cell_id, position, cell in rows:
+            self._last_position = max(self._last_position, position)
+            self._place(cell_id, (position, cell))
+
+    def __len__(self) -> int:
+        """Number of cells in the diagram."""
+        return self._absent + len(self._cells)
+
+    def __contains__(self, cell_id: str) -> bool:
+        return cell_id in self._cells
+
+    def get(self, cell_id: str) -> Cell | None:
+        """The cell, None when there is none."""
+        placed = self._cells.get(cell_id)
+        return placed[1] if placed else None
+
+    def position(self, cell_id: str) -> int:
+        """Where the cell stands; ascending in the diagram's order."""
+        return self._cells[cell_id][0]
+
+    def in_order(self) -> list[Cell]:
+        """The cells in the diagram's order."""
+        return [cell for _, cell in sorted(self._cells.values(), key=lambda placed: placed[0])]
+
+    def referrers(self, cell_id: str) -> list[str]:
+        """Ids of the cells that name this one as end, parent or child, in order."""
+        return sorted(self._referrers.get(cell_id, ()), key=self.position)
+
+    def put(self, cell_id: str, cell: Cell) -> None:
+        """Replaces the cell in its place, or appends it."""
+        placed = self._cells.get(cell_id)
+        if placed is None:
+            self._last_position += 1
+        self._set(cell_id, (placed[0] if placed else self._last_position, cell))
+
+    def remove(self, cell_id: str) -> None:
+        """Removes the cell if it is there."""
+        if cell_id in self._cells:
+            self._set(cell_id, None)
+
+    @contextmanager
+    def atomically(self) -> Iterator[None]:
+        """Takes back every change of the block when it raises."""
+        self._journal.clear()
+        touched, last_position = set(self.touched), self._last_position
+        try:
+            yield
+        except BaseException:
+            for cell_id, placed in reversed(self._journal):
+                self._place(cell_id, placed)
+            self.touched, self._last_position = touched, last_position
+            raise
+
+    def _set(self, cell_id: str, placed: tuple[int, Cell] | None) -> None:
+        self._journal.append((cell_id, self._cells.get(cell_id)))
+        self.touched.add(cell_id)
+        self._place(cell_id, placed)
+
+    def _place(self, cell_id: str, placed: tuple[int, Cell] | None) -> None:
+        if before := self._cells.pop(cell_id, None):
+            for named in _references(before[1]):
+                self._referrers[named].discard(cell_id)
+        if placed is not None:
+            self._cells[cell_id] = placed
+            for named in _references(placed[1]):
+                self._referrers.setdefault(named, set()).add(cell_id)
+
+
+def ends(cell: Cell) -> list[str]:
+    """Ids of the cells that an edge connects; empty for a node."""
+    terminals = (cell.get("source"), cell.get("target"))
+    return [end["cell"].lower() for end in terminals if isinstance(end, dict) and isinstance(end.get("cell"), str)]
+
+
+def _references(cell: Cell) -> list[str]:
+    named = ends(cell)
+    if isinstance(parent := cell.get("parent"), str):
+        named.append(parent.lower())
+    if isinstance(children := cell.get("children"), list):
+        named += [child.lower() for child in children if isinstance(child, str)]
+    return named

@@ -1,0 +1,126 @@
+"""The log of committed operations of each diagram, keyed by update_vector.
+
+REST writes change a diagram without a log entry, so the log may have gaps; a reader that meets one
+needs the whole state instead.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import insert as insert_into
+
+from services.shared.errors import not_found
+from services.shared.sql_dialect import TextList, is_one_of
+from services.threat_model.tables import diagram_operations, diagrams, threat_models
+from tmi.principal.v1.principal_pb2 import Principal
+from tmi.threat_model.v1.sequencer_pb2 import CommittedOperation, ReadOperationsResponse
+
+DEFAULT_LIMIT = 1000
+
+_log = diagram_operations.c
+
+_COMMITTED = (_log.update_vector, _log.operation_id, _log.socket_id, _log.initiating_user, _log.operation)
+
+_FIND = select(*_COMMITTED).where(
+    _log.diagram_id == bindparam("diagram_id"),
+    is_one_of(_log.operation_id, bindparam("operation_ids", type_=TextList())),
+)
+
+# One statement, so that the vector and the entries are of one moment.
+_READ = (
+    select(diagrams.c.update_vector.label("current_vector"), diagrams.c.session_id, *_COMMITTED)
+    .select_from(
+        diagrams.join(threat_models).outerjoin(
+            diagram_operations,
+            (_log.diagram_id == diagrams.c.id) & (_log.update_vector > bindparam("after_vector")),
+        )
+    )
+    .where(
+        diagrams.c.id == bindparam("diagram_id"), diagrams.c.deleted_at.is_(None), threat_models.c.deleted_at.is_(None)
+    )
+    .order_by(_log.update_vector)
+    .limit(bindparam("row_limit"))
+)
+
+_APPEND = insert_into(diagram_operations)
+
+
+def find(connection: Connection, diagram_id: str, operation_ids: Iterable[str]) -> dict[str, CommittedOperation]:
+    """Those of the operations that were committed on the diagram before, in whichever session, by id."""
+    rows = connection.execute(_FIND, {"diagram_id": diagram_id, "operation_ids": list(operation_ids)})
+    return {row.operation_id: _committed(row) for row in rows}
+
+
+def append(
+    connection: Connection,
+    diagram_id: str,
+    session_id: str,
+    committed: Iterable[tuple[CommittedOperation, Principal]],
+    at: datetime,
+) -> None:
+    """Adds operations that were just committed, each with its initiator."""
+    connection.execute(
+        _APPEND,
+        [
+            {
+                "diagram_id": diagram_id,
+                "update_vector": operation.update_vector,
+                "operation_id": operation.operation_id,
+                "socket_id": operation.socket_id,
+                "session_id": session_id,
+                "initiating_user": operation.initiating_user.decode(),
+                "initiator_id": initiator.user_id,
+                "operation": operation.operation.decode(),
+                "created_at": at,
+            }
+            for operation, initiator in committed
+        ],
+    )
+
+
+def read(connection: Connection, diagram_id: str, after_vector: int, limit: int) -> ReadOperationsResponse:
+    """At most `limit` (0: 1000) operations after a vector, oldest first.
+
+    `complete` is false, and there are no operations, when one in that range is not in the log or
+    the vector lies ahead of the diagram's. Raises ApiError 404.
+    """
+    limit = limit if 0 < limit < DEFAULT_LIMIT else DEFAULT_LIMIT
+    rows = connection.execute(_READ, {"diagram_id": diagram_id, "after_vector": after_vector, "row_limit": limit}).all()
+    if not rows:
+        raise not_found("The diagram does not exist.")
+    current: int = rows[0].current_vector
+    operations = [_committed(row) for row in rows if row.update_vector is not None]
+    wanted = range(after_vector + 1, min(current, after_vector + limit) + 1)
+    complete = after_vector <= current and [operation.update_vector for operation in operations] == list(wanted)
+    return ReadOperationsResponse(
+        operations=operations if complete else [],
+        update_vector=current,
+        complete=complete,
+        session_id=rows[0].session_id or "",
+    )
+
+
+def user_json(principal: Principal) -> bytes:
+    """The contract's User object."""
+    return orjson.dumps(
+        {
+            "principal_type": "user",
+            "provider": principal.provider,
+            "provider_id": principal.provider_id,
+            "display_name": principal.display_name,
+            "email": principal.email,
+        }
+    )
+
+
+def _committed(row: Any) -> CommittedOperation:
+    return CommittedOperation(
+        update_vector=row.update_vector,
+        operation_id=row.operation_id,
+        socket_id=row.socket_id,
+        initiating_user=row.initiating_user.encode(),
+        operation=row.operation.encode(),
+    )

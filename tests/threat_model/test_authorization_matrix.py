@@ -1,0 +1,114 @@
+"""Every HTTP operation of the service against every relation of a caller to a threat model.
+
+Generated from the descriptors: an operation that is added is covered without a change here.
+"""
+
+from typing import Any
+
+import pytest
+
+from services.shared.operations import HttpOperation
+from services.threat_model.access import required_role
+from services.threat_model.service import SUB_RESOURCES
+from services.threat_model.tables import OWNER, READER, WRITER
+from tests.threat_model.api import OPERATIONS, Api, new_user
+from tests.threat_model.test_authorization_list import entry, known
+from tmi.options.v1.options_pb2 import Gate
+
+BODIES: dict[str, Any] = {
+    "ThreatModel": {"POST": {"name": "x"}, "PUT": {"name": "x"}},
+    "Threat": {"POST": {"name": "x"}, "PUT": {"name": "x"}},
+    "Diagram": {
+        "POST": {"name": "x", "type": "DFD-1.0.0"},
+        "PUT": {"name": "x", "type": "DFD-1.0.0", "cells": []},
+    },
+}
+PATCH = [{"op": "replace", "path": "/name", "value": "x"}]
+ON_A_THREAT_MODEL = [operation for operation in OPERATIONS.values() if "{threat_model_id}" in operation.path]
+ON_A_CHILD = [
+    (operation, resource)
+    for operation in ON_A_THREAT_MODEL
+    for _, resource in SUB_RESOURCES
+    if f"{{{resource.id_field}}}" in operation.path
+]
+
+
+def name(operation: HttpOperation) -> str:
+    return operation.method.name
+
+
+def call(api: Api, operation: HttpOperation, fields: dict[str, str]) -> int:
+    """Status of the operation with a body that is right."""
+    body = PATCH if operation.verb == "PATCH" else None
+    for kind, bodies in BODIES.items():
+        if operation.method.name.endswith(kind):
+            body = body or bodies.get(operation.verb)
+    named = {field: value for field, value in fields.items() if field in operation.method.input_type.fields_by_name}
+    try:
+        return api.call(operation, body, **named).status
+    except Exception as error:
+        status: int = error.status  # type: ignore[attr-defined]
+        return status
+
+
+def children(api: Api, tm: str) -> dict[str, str]:
+    return {"threat_model_id": tm, "threat_id": api.threat(tm)["id"], "diagram_id": api.diagram(tm)["id"]}
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(ON_A_THREAT_MODEL) == 16
+    assert len(ON_A_CHILD) == 8
+    assert all(operation.declaration.gate >= Gate.GATE_AUTHENTICATED for operation in OPERATIONS.values())
+
+
+@pytest.mark.parametrize("operation", ON_A_THREAT_MODEL, ids=name)
+def test_a_stranger_is_refused(api: Api, operation: HttpOperation) -> None:
+    fields = children(api, api.new_threat_model()["id"])
+    assert call(api.as_caller(new_user()), operation, fields) == 403
+
+
+@pytest.mark.parametrize("operation", ON_A_THREAT_MODEL, ids=name)
+def test_an_administrator_has_nothing_implicitly(api: Api, operation: HttpOperation) -> None:
+    fields = children(api, api.new_threat_model()["id"])
+    assert call(api.as_caller(new_user(is_administrator=True)), operation, fields) == 403
+
+
+@pytest.mark.parametrize("operation", ON_A_THREAT_MODEL, ids=name)
+@pytest.mark.parametrize("role", [READER, WRITER, OWNER])
+def test_a_role_allows_what_the_operation_declares(api: Api, operation: HttpOperation, role: int) -> None:
+    somebody = known(api, "somebody")
+    role_name = {READER: "reader", WRITER: "writer", OWNER: "owner"}[role]
+    tm = api.new_threat_model(authorization=[entry(somebody, role_name)])["id"]
+    status = call(api.as_caller(somebody), operation, children(api, tm))
+    allowed = role >= required_role(operation.declaration.gate)
+    assert status == (operation.success_status if allowed else 403)
+
+
+@pytest.mark.parametrize("operation", ON_A_THREAT_MODEL, ids=name)
+def test_a_deleted_threat_model_is_unknown_even_to_its_owner(api: Api, operation: HttpOperation) -> None:
+    tm = api.new_threat_model()["id"]
+    fields = children(api, tm)
+    api.DeleteThreatModel(threat_model_id=tm)
+    assert call(api, operation, fields) == 404
+    assert call(api.as_caller(new_user()), operation, fields) == 404
+
+
+@pytest.mark.parametrize("operation", ON_A_THREAT_MODEL, ids=name)
+def test_an_unknown_threat_model(api: Api, operation: HttpOperation) -> None:
+    fields = children(api, api.new_threat_model()["id"])
+    assert call(api, operation, fields | {"threat_model_id": "6d5ef7b2-0000-4000-8000-0000000000ee"}) == 404
+
+
+@pytest.mark.parametrize(("operation", "resource"), ON_A_CHILD, ids=lambda value: getattr(value, "kind", None))
+def test_a_child_is_reached_through_its_own_parent_only(api: Api, operation: HttpOperation, resource: Any) -> None:
+    own, other = children(api, api.new_threat_model()["id"]), children(api, api.new_threat_model()["id"])
+    assert call(api, operation, own | {resource.id_field: other[resource.id_field]}) == 404
+    assert call(api, operation, own | {resource.id_field: "6d5ef7b2-0000-4000-8000-0000000000ee"}) == 404
+    assert call(api.as_caller(new_user()), operation, own | {resource.id_field: other[resource.id_field]}) == 403
+
+
+@pytest.mark.parametrize(("operation", "resource"), ON_A_CHILD, ids=lambda value: getattr(value, "kind", None))
+def test_a_deleted_child_is_gone(api: Api, operation: HttpOperation, resource: Any) -> None:
+    fields = children(api, api.new_threat_model()["id"])
+    assert call(api, OPERATIONS[f"Delete{resource.name}"], fields) == 204
+    assert call(api, operation, fields) == 404
