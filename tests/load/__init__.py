@@ -1,0 +1,1 @@
+"""`make bench`: what the system can do, measured from outside through the gateway."""
