@@ -1,0 +1,258 @@
+"""What a gateway knows about a room: which events its sockets have, and which messages are settled.
+
+Pure bookkeeping without I/O. Frames of the room's stream go in (`receive`), texts for the sockets
+come out in their queues, frames for the stream in `outgoing`. When the stream is lost, `reattach`
+says how to go on with another replica so that no socket notices.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tmi.collaboration.v1.rooms_pb2 import (
+    Broadcast,
+    Close,
+    GatewayFrame,
+    Join,
+    Leave,
+    Message,
+    Open,
+    Resync,
+    RoomFrame,
+    State,
+)
+from tmi.principal.v1.principal_pb2 import Principal
+from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
+
+CLOSE_TOO_SLOW = 4408
+UNACKNOWLEDGED_LIMIT = 64
+"""Messages of a socket under way; beyond it the gateway stops reading from the client."""
+VOLATILE_FRACTION = 8
+"""Volatile messages are dropped when more than this fraction of the queue is in use."""
+
+
+@dataclass(slots=True)
+class SocketDelivery:
+    """A socket's way out and in. wake: called when there is something new to send or to read."""
+
+    socket_id: str
+    principal: Principal
+    queue_limit: int
+    wake: Callable[[], None]
+    queue: deque[str] = field(default_factory=deque)
+    closing: tuple[int, str] | None = None
+    # Has the state that events apply to; events up to `vector` are contained in it.
+    is_synced: bool = False
+    vector: int = 0
+    had_state: bool = False
+    # Dropped its queue and has not emptied it since.
+    is_lagging: bool = False
+    has_departed: bool = False
+    last_number: int = 0
+    # By number; the last one of a socket that has departed is its Leave.
+    unacknowledged: dict[int, bytes] = field(default_factory=dict)
+
+    def drained(self) -> None:
+        """Everything in the queue was written."""
+        self.is_lagging = False
+
+    @property
+    def can_send_more(self) -> bool:
+        """False while too many of the client's messages are under way."""
+        return len(self.unacknowledged) < UNACKNOWLEDGED_LIMIT or self.closing is not None
+
+    def close(self, code: int, reason: str, last_text: str = "") -> None:
+        """Closes the socket after what is queued; the first close counts."""
+        if self.closing is None:
+            if last_text:
+                self.queue.append(last_text)
+            self.closing = (code, reason)
+            self.wake()
+
+    def push(self, text: str) -> None:
+        """Queues a text."""
+        if self.closing is None:
+            self.queue.append(text)
+            self.wake()
+
+
+class RoomDelivery:
+    """The sockets of one session in this gateway process."""
+
+    def __init__(self, session: DiagramSession, gateway_id: str, queue_limit: int) -> None:
+        self.outgoing: deque[GatewayFrame] = deque()
+        self.sockets: dict[str, SocketDelivery] = {}
+        # Of the last numbered event delivered.
+        self.vector: int | None = None
+        self.is_closed = False
+        self._session = session
+        self._gateway_id = gateway_id
+        self._queue_limit = queue_limit
+
+    @property
+    def is_idle(self) -> bool:
+        """True when no socket is left and every message is settled."""
+        return not self.sockets
+
+    def join(self, socket_id: str, principal: Principal, wake: Callable[[], None]) -> SocketDelivery:
+        """Adds a socket, which will be given its state first."""
+        socket = SocketDelivery(socket_id, principal, self._queue_limit, wake)
+        self.sockets[socket_id] = socket
+        self.outgoing.append(_join(socket))
+        return socket
+
+    def message(self, socket: SocketDelivery, text: bytes) -> None:
+        """Takes a client's message. It is kept until the room acknowledges it."""
+        socket.last_number += 1
+        socket.unacknowledged[socket.last_number] = text
+        self.outgoing.append(_unacknowledged(socket, socket.last_number))
+
+    def leave(self, socket: SocketDelivery) -> None:
+        """The socket is gone. What it sent before still has to be settled."""
+        if self.sockets.get(socket.socket_id) is not socket or socket.has_departed:
+            return
+        socket.has_departed = True
+        socket.queue.clear()
+        socket.last_number += 1
+        socket.unacknowledged[socket.last_number] = b""
+        self.outgoing.append(_unacknowledged(socket, socket.last_number))
+
+    def reattach(self) -> list[GatewayFrame]:
+        """Every frame that a new stream begins with, in order."""
+        self.outgoing.clear()
+        frames = [
+            GatewayFrame(open=Open(session=self._session, gateway_id=self._gateway_id, delivered_vector=self.vector))
+        ]
+        for socket in self.sockets.values():
+            frames.append(_join(socket))
+            if socket.had_state and not socket.is_synced:
+                frames.append(_resync(socket))
+            frames += [_unacknowledged(socket, number) for number in socket.unacknowledged]
+        return frames
+
+    def receive(self, frame: RoomFrame) -> None:
+        """Takes a frame of the room's stream."""
+        match frame.WhichOneof("frame"):
+            case "broadcast":
+                self._broadcast(frame.broadcast)
+            case "direct":
+                if (socket := self._present(frame.direct.socket_id)) and self._has_room(socket):
+                    socket.push(frame.direct.text.decode())
+            case "state":
+                self._state(frame.state)
+            case "ack":
+                self._acknowledged(frame.ack.socket_id, frame.ack.number)
+            case "close":
+                self._close(frame.close)
+            case "rebase":
+                self.vector = frame.rebase.update_vector
+                for socket in self.sockets.values():
+                    socket.is_synced = False
+
+    def _present(self, socket_id: str) -> SocketDelivery | None:
+        socket = self.sockets.get(socket_id)
+        return None if socket is None or socket.has_departed else socket
+
+    def _broadcast(self, broadcast: Broadcast) -> None:
+        vector: int | None = None
+        if broadcast.HasField("update_vector"):
+            vector = broadcast.update_vector
+            if not self._advance(vector):
+                return
+        text = broadcast.text.decode()
+        excepted = broadcast.except_socket_id
+        is_volatile = broadcast.is_volatile
+        for socket in self.sockets.values():
+            if (
+                not socket.is_synced
+                or socket.has_departed
+                or socket.socket_id == excepted
+                or (vector is not None and vector <= socket.vector)
+            ):
+                continue
+            queued = len(socket.queue)
+            if is_volatile and queued > socket.queue_limit // VOLATILE_FRACTION:
+                continue
+            if queued < socket.queue_limit or self._has_room(socket):
+                socket.push(text)
+
+    def _advance(self, vector: int) -> bool:
+        """True when the event is the next one. After a gap every socket needs its state anew."""
+        if self.vector is not None and vector <= self.vector:
+            return False
+        is_next = self.vector is not None and vector == self.vector + 1
+        self.vector = vector
+        if not is_next:
+            for socket in self.sockets.values():
+                self._resync(socket)
+        return is_next
+
+    def _resync(self, socket: SocketDelivery) -> None:
+        if socket.is_synced:
+            socket.is_synced = False
+            if not socket.has_departed:
+                self.outgoing.append(_resync(socket))
+
+    def _has_room(self, socket: SocketDelivery) -> bool:
+        """Makes a slow consumer start over from a state."""
+        if len(socket.queue) < socket.queue_limit:
+            return True
+        self._drop_queue(socket)
+        self._resync(socket)
+        return False
+
+    def _drop_queue(self, socket: SocketDelivery) -> None:
+        """Drops what a slow consumer has not read, or closes it when it had been given that chance."""
+        socket.queue.clear()
+        if socket.is_lagging:
+            socket.close(CLOSE_TOO_SLOW, "too slow")
+        socket.is_lagging = True
+
+    def _state(self, state: State) -> None:
+        socket = self._present(state.socket_id)
+        if socket is None:
+            return
+        if len(socket.queue) >= socket.queue_limit:
+            self._drop_queue(socket)
+        socket.is_synced = socket.had_state = True
+        socket.vector = state.update_vector
+        socket.push(state.text.decode())
+        for text in state.following:
+            socket.push(text.decode())
+
+    def _acknowledged(self, socket_id: str, number: int) -> None:
+        if socket := self.sockets.get(socket_id):
+            socket.unacknowledged.pop(number, None)
+            if socket.has_departed and not socket.unacknowledged:
+                del self.sockets[socket_id]
+            socket.wake()
+
+    def _close(self, close: Close) -> None:
+        last_text = close.last_text.decode()
+        if close.socket_id:
+            if socket := self.sockets.get(close.socket_id):
+                socket.close(close.code, close.reason, last_text)
+            return
+        self.is_closed = True
+        for socket in self.sockets.values():
+            socket.close(close.code, close.reason, last_text)
+        self.sockets.clear()
+
+
+def _join(socket: SocketDelivery) -> GatewayFrame:
+    return GatewayFrame(
+        join=Join(
+            socket_id=socket.socket_id, principal=socket.principal, rejoin=socket.had_state or socket.has_departed
+        )
+    )
+
+
+def _unacknowledged(socket: SocketDelivery, number: int) -> GatewayFrame:
+    if socket.has_departed and number == socket.last_number:
+        return GatewayFrame(leave=Leave(socket_id=socket.socket_id, number=number))
+    text = socket.unacknowledged[number]
+    return GatewayFrame(message=Message(socket_id=socket.socket_id, number=number, text=text))
+
+
+def _resync(socket: SocketDelivery) -> GatewayFrame:
+    return GatewayFrame(resync=Resync(socket_id=socket.socket_id))

@@ -1,0 +1,301 @@
+"""The JSON text messages of a collaboration socket: reading the client's, writing the server's.
+
+Unknown keys of client messages are tolerated. Text that is no JSON object, or whose body cannot be
+understood, is ignored without an answer, because the web client ends its session on most errors.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import orjson
+
+from services.collaboration.participants import Participant, user_object
+from services.shared import rfc3339
+from tmi.principal.v1.principal_pb2 import Principal
+from tmi.threat_model.v1.sequencer_pb2 import CommittedOperation, DiagramState
+
+ECHOED_ID_LIMIT = 128
+
+SERVER_ONLY_TYPES = frozenset(
+    {
+        "authorization_denied",
+        "diagram_operation_event",
+        "diagram_state",
+        "diagram_state_sync",
+        "error",
+        "history_operation",
+        "operation_rejected",
+        "participants_update",
+        "presenter_denied_event",
+        "presenter_request_event",
+        "resync_response",
+        "state_correction",
+        "sync_status_response",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OperationMessage:
+    """A well-formed diagram_operation_request. operation: its `operation` object as JSON."""
+
+    operation_id: str
+    operation: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedOperation:
+    """A diagram_operation_request that no diagram could accept. reason: AsyncAPI rejection reason."""
+
+    operation_id: str
+    reason: str
+    message: str
+    details: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRequest:
+    """sync_request (with the client's vector, if it named one) or sync_status_request."""
+
+    update_vector: int | None
+    status_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VolatileMessage:
+    """A presenter's cursor or selection; text: the message as relayed, without unknown keys."""
+
+    kind: Literal["presenter_cursor", "presenter_selection"]
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request without content that matters at this point."""
+
+    kind: Literal[
+        "undo_request",
+        "redo_request",
+        "presenter_request",
+        "change_presenter_request",
+        "presenter_denied_request",
+        "remove_participant_request",
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message type that is the server's own or unknown. code: the `error` to answer."""
+
+    code: Literal["invalid_message_type", "unsupported_message_type"]
+    message: str
+
+
+ClientMessage = OperationMessage | MalformedOperation | SyncRequest | VolatileMessage | Request | Refused
+
+
+def decode(text: bytes) -> ClientMessage | None:
+    """The message that a client's text stands for; None for what is ignored without an answer."""
+    try:
+        body = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(body, dict):
+        return None
+    kind = body.get("message_type")
+    match kind:
+        case "diagram_operation_request":
+            return _operation(body)
+        case "sync_request":
+            vector = body.get("update_vector")
+            known = isinstance(vector, int) and not isinstance(vector, bool)
+            return SyncRequest(vector if known else None, status_only=False)
+        case "sync_status_request":
+            return SyncRequest(None, status_only=True)
+        case "presenter_cursor":
+            return _cursor(body.get("cursor_position"))
+        case "presenter_selection":
+            return _selection(body.get("selected_cells"))
+        case (
+            "undo_request"
+            | "redo_request"
+            | "presenter_request"
+            | "change_presenter_request"
+            | "presenter_denied_request"
+            | "remove_participant_request"
+        ):
+            return Request(kind)
+        case _ if isinstance(kind, str) and kind in SERVER_ONLY_TYPES:
+            return Refused("invalid_message_type", "Only the server sends messages of this type.")
+        case _:
+            return Refused("unsupported_message_type", "The server does not know this message type.")
+
+
+def _operation(body: dict[str, Any]) -> OperationMessage | MalformedOperation:
+    operation_id = body.get("operation_id")
+    echoed = operation_id[:ECHOED_ID_LIMIT] if isinstance(operation_id, str) else ""
+    if not _is_uuid(operation_id):
+        return MalformedOperation(echoed, "validation_failed", "operation_id must be a UUID.")
+    operation = body.get("operation")
+    if not isinstance(operation, dict):
+        return MalformedOperation(echoed, "validation_failed", "operation must be an object.")
+    if operation.get("type") != "patch":
+        return MalformedOperation(
+            echoed, "invalid_operation_type", "The operation type is not known.", 'The only operation type is "patch".'
+        )
+    cells = operation.get("cells")
+    if cells is None or cells == []:
+        return MalformedOperation(echoed, "empty_operation", "The operation changes no cells.")
+    if not isinstance(cells, list):
+        return MalformedOperation(echoed, "validation_failed", "operation.cells must be an array.")
+    try:
+        return OperationMessage(echoed, orjson.dumps(operation))
+    except orjson.JSONEncodeError:
+        return MalformedOperation(echoed, "validation_failed", "The operation is nested too deeply.")
+
+
+def _is_uuid(value: object) -> bool:
+    if not isinstance(value, str) or len(value) != 36:
+        return False
+    try:
+        return str(UUID(value)) == value.lower()
+    except ValueError:
+        return False
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cursor(position: object) -> VolatileMessage | None:
+    if not isinstance(position, dict) or not _is_number(position.get("x")) or not _is_number(position.get("y")):
+        return None
+    cursor = {"x": position["x"], "y": position["y"]}
+    text = orjson.dumps({"message_type": "presenter_cursor", "cursor_position": cursor})
+    return VolatileMessage("presenter_cursor", text)
+
+
+def _selection(cells: object) -> VolatileMessage | None:
+    """A missing array means an empty selection: the web client refuses null."""
+    selected = [] if cells is None else cells
+    if not isinstance(selected, list) or not all(isinstance(cell, str) for cell in selected):
+        return None
+    text = orjson.dumps({"message_type": "presenter_selection", "selected_cells": selected})
+    return VolatileMessage("presenter_selection", text)
+
+
+def _timestamp(now: float) -> str:
+    return rfc3339.to_text(datetime.fromtimestamp(now, UTC))
+
+
+def operation_event(operation: CommittedOperation, start_vector: int) -> bytes:
+    """diagram_operation_event. sequence_number counts from the vector at the session's start."""
+    return b"".join(
+        (
+            b'{"message_type":"diagram_operation_event","initiating_user":',
+            operation.initiating_user,
+            b',"operation_id":',
+            orjson.dumps(operation.operation_id),
+            b',"sequence_number":%d,"update_vector":%d,"operation":'
+            % (operation.update_vector - start_vector, operation.update_vector),
+            operation.operation,
+            b"}",
+        )
+    )
+
+
+def diagram_state(state: DiagramState) -> bytes:
+    """diagram_state with every cell, in order."""
+    parts = [
+        b'{"message_type":"diagram_state","diagram_id":',
+        orjson.dumps(state.diagram_id),
+        b',"update_vector":%d,"cells":' % state.update_vector,
+        state.cells or b"[]",
+    ]
+    if state.color_palette:
+        parts += [b',"color_palette":', state.color_palette]
+    return b"".join((*parts, b"}"))
+
+
+def participants_update(participants: Iterable[Participant], host: Principal, presenter: Principal | None) -> bytes:
+    """participants_update after a join, leave or change of role.
+
+    `initiating_user` is null then: the web client tells a join from a removal by it.
+    """
+    return orjson.dumps(
+        {
+            "message_type": "participants_update",
+            "participants": [participant.to_object() for participant in participants],
+            "host": user_object(host),
+            "current_presenter": user_object(presenter) if presenter is not None else None,
+            "initiating_user": None,
+        }
+    )
+
+
+def operation_rejected(
+    operation_id: str,
+    update_vector: int,
+    reason: str,
+    message: str,
+    now: float,
+    *,
+    details: str = "",
+    affected_cells: Iterable[str] = (),
+    requires_resync: bool = False,
+) -> bytes:
+    """operation_rejected; update_vector: the diagram's, as this socket knows it."""
+    body: dict[str, Any] = {
+        "message_type": "operation_rejected",
+        "operation_id": operation_id,
+        "update_vector": update_vector,
+        "reason": reason,
+        "message": message,
+        "requires_resync": requires_resync,
+        "timestamp": _timestamp(now),
+    }
+    if details:
+        body["details"] = details
+    if cells := list(affected_cells):
+        body["affected_cells"] = cells
+    return orjson.dumps(body)
+
+
+def authorization_denied(operation_id: str) -> bytes:
+    """authorization_denied for a user who may only read."""
+    return orjson.dumps(
+        {
+            "message_type": "authorization_denied",
+            "original_operation_id": operation_id,
+            "reason": "insufficient_permissions",
+        }
+    )
+
+
+def sync_status_response(update_vector: int) -> bytes:
+    """sync_status_response; only ever sent on request."""
+    return b'{"message_type":"sync_status_response","update_vector":%d}' % update_vector
+
+
+def presenter_denied_event(user: Principal) -> bytes:
+    """presenter_denied_event to the user whose request was denied."""
+    return orjson.dumps({"message_type": "presenter_denied_event", "denied_user": user_object(user)})
+
+
+def nothing_in_history(direction: Literal["undo", "redo"]) -> bytes:
+    """history_operation for an undo or redo that has nothing to act on."""
+    return orjson.dumps(
+        {
+            "message_type": "history_operation",
+            "operation_type": direction,
+            "message": f"no_operations_to_{direction}",
+        }
+    )
+
+
+def error(code: str, message: str, now: float) -> bytes:
+    """error. Every code but invalid_participant ends the session of the web client that gets it."""
+    return orjson.dumps({"message_type": "error", "error": code, "message": message, "timestamp": _timestamp(now)})

@@ -1,0 +1,486 @@
+"""The room of one collaboration session on one replica, as a state machine without I/O.
+
+Inputs are method calls that never block; what they cause is collected as effects (`take_effects`).
+Other replicas may have rooms of the same session: the operation log of the sequencer, the relay
+and the shared presence keep them together. Times are Unix seconds.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from services.collaboration import effects, messages
+from services.collaboration.coalescing import Coalescer
+from services.collaboration.commit_queue import CommitQueue, PendingOperation
+from services.collaboration.fanout import Fanout
+from services.collaboration.participants import ConnectedSocket, Participant, same_user
+from services.collaboration.roster import LocalSocket, Roster
+from tmi.collaboration.v1.relay_pb2 import RelayedOperations, RelayedVolatile, RelayFrame, SessionEnded
+from tmi.collaboration.v1.rooms_pb2 import Ack, Close, Direct, RoomFrame
+from tmi.principal.v1.principal_pb2 import Principal
+from tmi.threat_model.v1.sequencer_pb2 import (
+    CommitOperationsResponse,
+    CommittedOperation,
+    DiagramSession,
+    DiagramState,
+    OperationRequest,
+    OperationResult,
+    Outcome,
+    ReadOperationsResponse,
+    Role,
+)
+
+CLOSE_NORMAL = 1000
+CLOSE_ACCESS_REVOKED = 4403
+
+VOLATILE_INTERVAL_SECONDS = 1 / 30
+GAP_PATIENCE_SECONDS = 0.02
+"""How long an operation may be late on the relay before the log is read."""
+FIRST_HOST_SECONDS = 60.0
+"""How long a room waits for a host it has never seen."""
+HOST_DISCONNECTED = "Session terminated: host disconnected"
+ENDED_ELSEWHERE = "The collaboration session has ended."
+
+
+class Room:
+    """One session on this replica. Streams (`link`) belong to gateways and carry their sockets."""
+
+    def __init__(self, session: DiagramSession, now: float, *, host_grace_seconds: float) -> None:
+        self.session = session
+        self.last_activity_at = now
+        self.is_finished = False
+        self.presenter: Principal | None = session.host
+        self._roster = Roster(session.host, now)
+        self._effects: list[effects.Effect] = []
+        self._fanout = Fanout(session.start_vector, lambda link, frame: self._emit(effects.SendFrame(link, frame)))
+        self._commits = CommitQueue()
+        self._volatile: Coalescer[tuple[str, bytes]] = Coalescer(VOLATILE_INTERVAL_SECONDS)
+        self._announced: list[tuple[str, str, bool]] = []
+        self._must_announce = False
+        # Streams taken over: their sockets may have an older list of participants.
+        self._uninformed: set[str] = set()
+        self._host_grace_seconds = host_grace_seconds
+        self._is_ending = False
+        self._behind_since: float | None = None
+        self._is_reading_log = False
+        self._is_fetching_state = False
+        self._unchecked: dict[str, Principal] = {}
+        self._is_checking_access = False
+
+    def take_effects(self) -> list[effects.Effect]:
+        """What is to be done, in order; the list is handed over once."""
+        taken, self._effects = self._effects, []
+        return taken
+
+    def _emit(self, effect: effects.Effect) -> None:
+        self._effects.append(effect)
+
+    @property
+    def sockets(self) -> dict[str, LocalSocket]:
+        """The sockets on this replica, by id."""
+        return self._roster.local
+
+    # Streams of gateways
+
+    def attach(self, link: str, gateway_id: str, delivered_vector: int | None, now: float) -> None:
+        """A gateway opened a stream; an earlier one of the same process is replaced."""
+        if predecessor := self._fanout.predecessor(gateway_id):
+            self._emit(effects.EndStream(predecessor))
+            self.detach(predecessor, now)
+        self._fanout.open(link, gateway_id, delivered_vector)
+        if delivered_vector is not None:
+            self._uninformed.add(link)
+            self._read_log()
+
+    def detach(self, link: str, now: float) -> None:
+        """A stream ended without goodbye. Its sockets count as present until their presence expires."""
+        self._fanout.close(link)
+        self._uninformed.discard(link)
+        self._roster.lose(link, now)
+
+    @property
+    def vector(self) -> int:
+        """The diagram's vector as far as this room knows."""
+        position = self._fanout.log.position
+        return self.session.start_vector if position is None else position
+
+    def join(self, link: str, socket_id: str, principal: Principal, now: float, *, is_rejoin: bool) -> None:
+        """A socket connected, or (rejoin) was connected already and has its state."""
+        if link not in self._fanout.links:
+            return
+        self._roster.add(link, socket_id, principal, now, is_new=not is_rejoin)
+        if not is_rejoin:
+            self.last_activity_at = now
+            self._fetch_state()
+        self._check_access([(socket_id, principal)])
+
+    def leave(self, link: str, socket_id: str, number: int, now: float) -> None:
+        """A gateway says that a socket is gone for good."""
+        self._remove(socket_id, now)
+        self._acknowledge(link, socket_id, number)
+
+    def _remove(self, socket_id: str, now: float) -> None:
+        if socket := self._roster.remove(socket_id, now):
+            self.last_activity_at = now
+            self._emit(effects.RemovePresence(socket))
+            self._announce()
+
+    def resync(self, socket_id: str) -> None:
+        """A socket fell behind and dropped its queue."""
+        if socket := self.sockets.get(socket_id):
+            socket.needs_state = socket.needs_participants = True
+            self._fetch_state()
+
+    # Messages of clients
+
+    def message(self, link: str, socket_id: str, number: int, text: bytes, now: float) -> None:
+        """A client's message. It is acknowledged when its outcome is durable."""
+        socket = self.sockets.get(socket_id)
+        if socket is None:
+            self._acknowledge(link, socket_id, number)
+            return
+        socket.last_activity_at = self.last_activity_at = now
+        message = messages.decode(text)
+        match message:
+            case messages.OperationMessage():
+                request = OperationRequest(
+                    operation_id=message.operation_id,
+                    initiator=socket.principal,
+                    socket_id=socket_id,
+                    operation=message.operation,
+                )
+                self._commits.add(PendingOperation(request, link, number))
+                self._commit()
+                return
+            case messages.MalformedOperation():
+                self._reject_malformed(socket, message, now)
+            case messages.SyncRequest():
+                self._synchronise(socket, message)
+            case messages.VolatileMessage():
+                self._present(socket, message, now)
+            case messages.Request():
+                self._request(socket, message, now)
+            case messages.Refused():
+                self._direct(socket, messages.error(message.code, message.message, now))
+            case None:
+                pass
+        self._acknowledge(link, socket_id, number)
+
+    def _reject_malformed(self, socket: LocalSocket, message: messages.MalformedOperation, now: float) -> None:
+        if socket.role == Role.ROLE_READER:
+            self._direct(socket, messages.authorization_denied(message.operation_id))
+            return
+        rejection = messages.operation_rejected(
+            message.operation_id,
+            self._fanout.vector(socket.link),
+            message.reason,
+            message.message,
+            now,
+            details=message.details,
+        )
+        self._direct(socket, rejection)
+
+    def _synchronise(self, socket: LocalSocket, message: messages.SyncRequest) -> None:
+        current = self._fanout.vector(socket.link)
+        if message.status_only or message.update_vector == current:
+            self._direct(socket, messages.sync_status_response(current))
+        else:
+            socket.needs_state = True
+            self._fetch_state()
+
+    def _present(self, socket: LocalSocket, message: messages.VolatileMessage, now: float) -> None:
+        if self.presenter is not None and same_user(socket.principal, self.presenter):
+            self._volatile.offer((message.kind, socket.socket_id), (socket.socket_id, message.text))
+            self._flush_volatile(now)
+
+    def _request(self, socket: LocalSocket, message: messages.Request, now: float) -> None:
+        """The presenter is the host and stays it; nothing is kept that could be undone."""
+        is_host = same_user(socket.principal, self.session.host)
+        match message.kind:
+            case "undo_request":
+                self._direct(socket, messages.nothing_in_history("undo"))
+            case "redo_request":
+                self._direct(socket, messages.nothing_in_history("redo"))
+            case "presenter_request" if is_host:
+                self._announce(force=True)
+            case "presenter_request":
+                self._direct(socket, messages.presenter_denied_event(socket.principal))
+            case "change_presenter_request" if is_host:
+                # invalid_participant is the one error that the web client merely shows.
+                self._direct(socket, messages.error("invalid_participant", "The presenter cannot be changed.", now))
+            case "remove_participant_request" if is_host:
+                self._direct(socket, messages.error("invalid_participant", "Participants cannot be removed.", now))
+
+    def _flush_volatile(self, now: float) -> None:
+        for socket_id, text in self._volatile.take(now):
+            self._fanout.broadcast(text, socket_id, is_volatile=True)
+            relayed = RelayedVolatile(text=text, except_socket_id=socket_id)
+            self._emit(effects.Publish(RelayFrame(volatile_message=relayed)))
+        if (wake_at := self._volatile.wake_at) is not None:
+            self._emit(effects.WakeAt(wake_at))
+
+    # Operations
+
+    def _commit(self) -> None:
+        if group := self._commits.next_group():
+            self._emit(effects.CommitGroup(tuple(operation.request for operation in group)))
+
+    def committed(self, response: CommitOperationsResponse, now: float) -> None:
+        """The outcome of the group in flight."""
+        group = self._commits.finish()
+        if self.is_finished:
+            return
+        if response.session_ended:
+            self.end(ENDED_ELSEWHERE, now)
+            return
+        accepted: list[CommittedOperation] = []
+        known: list[CommittedOperation] = []
+        for result in response.results:
+            if result.outcome in (Outcome.OUTCOME_ACCEPTED, Outcome.OUTCOME_REPEATED):
+                known.append(result.committed)
+                if result.outcome == Outcome.OUTCOME_ACCEPTED:
+                    accepted.append(result.committed)
+        if accepted:
+            relayed = RelayedOperations(operations=accepted)
+            self._emit(effects.Publish(RelayFrame(operations=relayed)))
+        self._add(known, now)
+        for operation, result in zip(group, response.results, strict=True):
+            self._tell_outcome(operation, result, response.update_vector, now)
+        self._commit()
+
+    def _tell_outcome(self, operation: PendingOperation, result: OperationResult, vector: int, now: float) -> None:
+        request = operation.request
+        socket = self.sockets.get(request.socket_id)
+        if socket is not None and result.outcome == Outcome.OUTCOME_REJECTED:
+            rejection = messages.operation_rejected(
+                request.operation_id,
+                vector,
+                result.reason,
+                result.message,
+                now,
+                affected_cells=result.affected_cells,
+                requires_resync=result.requires_resync,
+            )
+            self._direct(socket, rejection)
+        elif socket is not None and result.outcome == Outcome.OUTCOME_DENIED:
+            self._direct(socket, messages.authorization_denied(request.operation_id))
+            self._check_access([(socket.socket_id, socket.principal)])
+        self._acknowledge(socket.link if socket else operation.link, request.socket_id, operation.number)
+
+    def relayed(self, operations: Iterable[CommittedOperation], now: float) -> None:
+        """Operations that another replica committed."""
+        self._add(operations, now)
+
+    def _add(self, operations: Iterable[CommittedOperation], now: float) -> None:
+        if self._fanout.add(operations):
+            self.last_activity_at = now
+        self._note_gap(now)
+
+    def _note_gap(self, now: float) -> None:
+        if not self._fanout.log.is_behind:
+            self._behind_since = None
+        elif self._behind_since is None:
+            self._behind_since = now
+            self._emit(effects.WakeAt(now + GAP_PATIENCE_SECONDS))
+        elif now >= self._behind_since + GAP_PATIENCE_SECONDS:
+            self._read_log()
+
+    def poll(self) -> None:
+        """Looks for operations and an end of the session that the relay may have failed to tell."""
+        if self._fanout.log.position is not None and self._fanout.links:
+            self._read_log()
+
+    def _read_log(self) -> None:
+        position = self._fanout.log.position
+        if not self._is_reading_log and not self.is_finished and position is not None:
+            self._is_reading_log = True
+            self._emit(effects.ReadLog(position))
+
+    def log_read(self, after_vector: int, response: ReadOperationsResponse, now: float) -> None:
+        """The answer to ReadLog."""
+        self._is_reading_log = False
+        if self._ended_elsewhere(response.session_id, now):
+            return
+        if not response.complete:
+            self._fanout.lose_position()
+            self._fetch_state()
+            return
+        log = self._fanout.log
+        self._add(response.operations, now)
+        log.confirm_head(response.update_vector)
+        self._behind_since = None
+        if log.is_behind or (log.position is not None and log.position < after_vector):
+            self._read_log()
+
+    def _ended_elsewhere(self, session_id: str, now: float) -> bool:
+        if session_id != self.session.session_id:
+            self.end(ENDED_ELSEWHERE, now)
+        return self.is_finished
+
+    # Snapshots
+
+    def _fetch_state(self) -> None:
+        if not self._is_fetching_state and not self.is_finished:
+            self._is_fetching_state = True
+            self._fanout.begin_snapshot()
+            self._emit(effects.FetchState())
+
+    def state_fetched(self, state: DiagramState, now: float) -> None:
+        """The answer to FetchState: goes to every socket that waits for it."""
+        self._is_fetching_state = False
+        if self._ended_elsewhere(state.session_id, now):
+            return
+        if self._fanout.end_snapshot(state):
+            for socket in self.sockets.values():
+                socket.needs_state = socket.needs_participants = True
+        text = messages.diagram_state(state)
+        for socket in list(self.sockets.values()):
+            if socket.needs_state and (frame := self._fanout.state_frame(socket.link, socket.socket_id, state, text)):
+                socket.needs_state = False
+                self._emit(effects.SendFrame(socket.link, frame))
+                needs_participants, socket.needs_participants = socket.needs_participants, False
+                if socket.is_new:
+                    self._introduce(socket)
+                elif needs_participants:
+                    self._direct(socket, self._participants_update(self.participants()))
+        self._fanout.forget_snapshot()
+        self._note_gap(now)
+        if any(socket.needs_state for socket in self.sockets.values()):
+            self._fetch_state()
+
+    # Access and participants
+
+    def recheck_access(self) -> None:
+        """Asks again for the role of every socket."""
+        self._check_access([(socket.socket_id, socket.principal) for socket in self.sockets.values()])
+
+    def _check_access(self, principals: Iterable[tuple[str, Principal]]) -> None:
+        self._unchecked.update(principals)
+        if not self._is_checking_access and self._unchecked and not self.is_finished:
+            self._is_checking_access = True
+            self._emit(effects.CheckAccess(tuple(self._unchecked.items())))
+            self._unchecked = {}
+
+    def access_checked(self, roles: Mapping[str, "Role.ValueType"], now: float) -> None:
+        """The answer to CheckAccess, by socket id."""
+        self._is_checking_access = False
+        for socket_id, role in roles.items():
+            socket = self.sockets.get(socket_id)
+            if socket is None:
+                continue
+            if role == Role.ROLE_UNSPECIFIED:
+                self._close(socket, CLOSE_ACCESS_REVOKED, "access revoked")
+                self._remove(socket_id, now)
+                continue
+            changed, socket.role = socket.role != role, role
+            if socket.is_new:
+                self._introduce(socket)
+            elif changed:
+                self._emit(effects.StorePresence(socket))
+        self._announce()
+        self._check_access(())
+
+    def _introduce(self, socket: LocalSocket) -> None:
+        """Tells everybody of a newcomer, once its state was sent and its role is known."""
+        if socket.is_new and not socket.needs_state and socket.role != Role.ROLE_UNSPECIFIED:
+            socket.is_new = False
+            self._emit(effects.StorePresence(socket))
+            self._announce(force=True)
+
+    def presence(self, sockets: Iterable[ConnectedSocket], now: float) -> None:
+        """The shared presence, as read: sockets that other replicas, or this one before, wrote."""
+        if self._roster.read_presence(sockets, now):
+            self.last_activity_at = now
+        self._announce()
+
+    def presence_unavailable(self) -> None:
+        """The shared presence cannot be read."""
+        self._roster.presence_unavailable()
+        self._announce()
+
+    def participants(self) -> list[Participant]:
+        """Everybody in the session, on any replica."""
+        return self._roster.participants()
+
+    def _announce(self, *, force: bool = False) -> None:
+        """Sends participants_update when the list has changed, or always with `force`."""
+        self._must_announce |= force
+        if not self._roster.is_complete:
+            return
+        present = self.participants()
+        summary = [
+            (participant.principal.provider, participant.principal.provider_id, participant.role >= Role.ROLE_WRITER)
+            for participant in present
+        ]
+        if self._must_announce or summary != self._announced:
+            self._must_announce = False
+            self._announced = summary
+            self._uninformed.clear()
+            self._fanout.broadcast(self._participants_update(present))
+        elif self._uninformed:
+            self._fanout.broadcast(self._participants_update(present), only_links=self._uninformed)
+            self._uninformed.clear()
+
+    def _participants_update(self, present: Iterable[Participant]) -> bytes:
+        return messages.participants_update(present, self.session.host, self.presenter)
+
+    # Time, host and end
+
+    @property
+    def is_host_absent(self) -> bool:
+        """True when no socket of the host is known on any replica."""
+        return self._roster.host_absent_since is not None
+
+    def tick(self, now: float) -> None:
+        """Time has passed: at least once a second, and at every WakeAt."""
+        if self.is_finished:
+            return
+        self._flush_volatile(now)
+        self._note_gap(now)
+        self._is_ending = self._is_ending and self.is_host_absent
+        if (absent_since := self._roster.host_absent_since) is not None:
+            patience = self._host_grace_seconds if self._roster.host_was_seen else FIRST_HOST_SECONDS
+            if now - absent_since >= patience and not self._is_ending:
+                self._is_ending = True
+                self._emit(effects.EndSession(HOST_DISCONNECTED))
+        elif not self._fanout.links and self._commits.is_empty:
+            self._finish()
+
+    def end(self, reason: str, now: float) -> None:
+        """The session has ended: every socket is told why and closed."""
+        if self.is_finished:
+            return
+        text = messages.error("session_terminated", reason, now)
+        for link in list(self._fanout.links):
+            close = Close(code=CLOSE_NORMAL, reason=reason, last_text=text)
+            self._emit(effects.SendFrame(link, RoomFrame(close=close)))
+            self._emit(effects.EndStream(link))
+        self._finish()
+
+    def publish_end(self, reason: str, now: float) -> None:
+        """As `end`, and the other replicas are told."""
+        if not self.is_finished:
+            self._emit(effects.Publish(RelayFrame(session_ended=SessionEnded(reason=reason))))
+            self.end(reason, now)
+
+    def volatile_relayed(self, message: RelayedVolatile) -> None:
+        """A presenter's message from another replica."""
+        self._fanout.broadcast(message.text, message.except_socket_id, is_volatile=True)
+
+    def _finish(self) -> None:
+        self.is_finished = True
+        for socket in self.sockets.values():
+            self._emit(effects.RemovePresence(socket))
+        self.sockets.clear()
+        self._emit(effects.Finished())
+
+    # Frames
+
+    def _direct(self, socket: LocalSocket, text: bytes) -> None:
+        self._emit(effects.SendFrame(socket.link, RoomFrame(direct=Direct(socket_id=socket.socket_id, text=text))))
+
+    def _close(self, socket: LocalSocket, code: int, reason: str) -> None:
+        close = Close(socket_id=socket.socket_id, code=code, reason=reason)
+        self._emit(effects.SendFrame(socket.link, RoomFrame(close=close)))
+
+    def _acknowledge(self, link: str, socket_id: str, number: int) -> None:
+        if link in self._fanout.links:
+            self._emit(effects.SendFrame(link, RoomFrame(ack=Ack(socket_id=socket_id, number=number))))

@@ -1,0 +1,135 @@
+"""tmi.collaboration.v1.Sessions: collaboration sessions over REST. Any replica answers for all."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import orjson
+from redis.exceptions import RedisError
+
+from services.collaboration.participants import Participant, participants, same_user, user_object
+from services.collaboration.presence import Presence
+from services.collaboration.rooms_service import RoomsService
+from services.collaboration.sequencer_client import SequencerClient
+from services.collaboration.tickets import Tickets
+from services.shared.errors import ApiError, not_found
+from services.shared.principal import Call
+from services.shared.rpc import Reply
+from tmi.collaboration.v1.relay_pb2 import Ticket
+from tmi.collaboration.v1.sessions_pb2 import (
+    EndDiagramSessionRequest,
+    GetDiagramSessionRequest,
+    IssueTicketRequest,
+    JoinDiagramSessionRequest,
+    ListMySessionsRequest,
+)
+from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
+
+logger = logging.getLogger(__name__)
+
+ENDED_BY_HOST = "The host has ended the collaboration session."
+ANNOUNCE_SECONDS = 0.1
+"""The host's client should have its answer before its socket is closed."""
+
+
+class SessionsService:
+    """The REST operations."""
+
+    def __init__(
+        self,
+        sequencer: SequencerClient,
+        presence: Presence,
+        tickets: Tickets,
+        rooms: RoomsService,
+    ) -> None:
+        self._sequencer = sequencer
+        self._presence = presence
+        self._tickets = tickets
+        self._rooms = rooms
+
+    async def get_diagram_session(self, request: GetDiagramSessionRequest, call: Call) -> Reply:
+        """The session of a diagram, 404 without one."""
+        session = await self._sequencer.get_session(request.threat_model_id, request.diagram_id, call.caller)
+        return Reply(orjson.dumps(await self._session_object(session, call)))
+
+    async def join_diagram_session(self, request: JoinDiagramSessionRequest, call: Call) -> Reply:
+        """The session of a diagram, created with the caller as host when there is none."""
+        opened = await self._sequencer.open_session(request.threat_model_id, request.diagram_id, call.caller)
+        body = orjson.dumps(await self._session_object(opened.session, call))
+        return Reply(body, status=201 if opened.created else 200)
+
+    async def end_diagram_session(self, request: EndDiagramSessionRequest, call: Call) -> Reply:
+        """Ends the session when the caller is its host; 204 also when there is nothing to end."""
+        try:
+            session = await self._sequencer.get_session(request.threat_model_id, request.diagram_id, call.caller)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            await self._require_diagram(request)
+            return Reply(status=204)
+        if same_user(session.host, call.caller):
+            await self._sequencer.close_session(session.diagram_id, session.session_id)
+            loop = asyncio.get_running_loop()
+            loop.call_later(ANNOUNCE_SECONDS, self._rooms.announce_end, session.session_id, ENDED_BY_HOST)
+        return Reply(status=204)
+
+    async def _require_diagram(self, request: EndDiagramSessionRequest) -> None:
+        """Tells a diagram without a session from one that does not exist in this threat model."""
+        state = await self._sequencer.diagram_state(request.diagram_id)
+        if state.threat_model_id != request.threat_model_id:
+            raise not_found("Diagram not found.")
+
+    async def list_my_sessions(self, _: ListMySessionsRequest, call: Call) -> Reply:
+        """Sessions on threat models that the caller may read, as a bare array."""
+        sessions = await self._sequencer.list_sessions(call.caller)
+        objects = await asyncio.gather(*(self._session_object(session, call) for session in sessions))
+        return Reply(orjson.dumps(objects))
+
+    async def issue_ticket(self, request: IssueTicketRequest, call: Call) -> Reply:
+        """A ticket for a live session that the caller may read; 404 for any other."""
+        sessions = await self._sequencer.list_sessions(call.caller)
+        session = next((session for session in sessions if session.session_id == request.session_id), None)
+        if session is None:
+            raise not_found("There is no such collaboration session.")
+        text = await self._tickets.issue(
+            Ticket(
+                principal=call.caller,
+                threat_model_id=session.threat_model_id,
+                diagram_id=session.diagram_id,
+                session_id=session.session_id,
+            )
+        )
+        return Reply(orjson.dumps({"ticket": text}), headers=[("cache-control", "no-store")])
+
+    async def _participants(self, session_id: str) -> Iterable[Participant]:
+        room = self._rooms.room(session_id)
+        try:
+            return participants(await self._presence.snapshot(session_id))
+        except (RedisError, OSError):
+            self._presence.failed()
+            return room.room.participants() if room else ()
+
+    async def _session_object(self, session: DiagramSession, call: Call) -> dict[str, Any]:
+        """The CollaborationSession object of the contract."""
+        present = await self._participants(session.session_id)
+        return {
+            "session_id": session.session_id,
+            "host": user_object(session.host),
+            "presenter": user_object(session.host),
+            "threat_model_id": session.threat_model_id,
+            "threat_model_name": session.threat_model_name,
+            "diagram_id": session.diagram_id,
+            "diagram_name": session.diagram_name,
+            "participants": [participant.to_object() for participant in present],
+            "websocket_url": websocket_url(call.public_url, session),
+        }
+
+
+def websocket_url(public_url: str, session: DiagramSession) -> str:
+    """Absolute URL of the session's socket below the base URL that clients use (http or https)."""
+    parts = urlsplit(public_url)
+    path = f"{parts.path.rstrip('/')}/threat_models/{session.threat_model_id}/diagrams/{session.diagram_id}/ws"
+    scheme = "wss" if parts.scheme == "https" else "ws"
+    return urlunsplit((scheme, parts.netloc, path, f"session_id={session.session_id}", ""))

@@ -1,0 +1,208 @@
+"""The gateway's bookkeeping on its own."""
+
+from collections.abc import Iterable
+
+from gateway.sockets.delivery import RoomDelivery, SocketDelivery
+from tests.collaboration.simulation import SESSION, principal
+from tmi.collaboration.v1.rooms_pb2 import Ack, Broadcast, Close, Direct, GatewayFrame, Rebase, RoomFrame, State
+from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
+
+
+def room(limit: int = 4) -> RoomDelivery:
+    return RoomDelivery(DiagramSession(session_id=SESSION), "gateway", limit)
+
+
+def joined(delivery: RoomDelivery, name: str = "a", vector: int = 5) -> SocketDelivery:
+    socket = delivery.join(name, principal(name), lambda: None)
+    if delivery.vector is None:
+        delivery.receive(RoomFrame(rebase=Rebase(update_vector=vector)))
+    delivery.receive(RoomFrame(state=State(socket_id=name, text=b"state", update_vector=vector)))
+    socket.queue.clear()
+    delivery.outgoing.clear()
+    return socket
+
+
+def event(vector: int, except_socket_id: str = "") -> RoomFrame:
+    text = f"event {vector}".encode()
+    return RoomFrame(broadcast=Broadcast(text=text, except_socket_id=except_socket_id, update_vector=vector))
+
+
+def kinds(frames: Iterable[GatewayFrame]) -> list[str | None]:
+    return [frame.WhichOneof("frame") for frame in frames]
+
+
+def test_socket_gets_nothing_before_its_state_and_then_only_later_events() -> None:
+    delivery = room()
+    joined(delivery, "a")
+    socket = delivery.join("b", principal("b"), lambda: None)
+    delivery.receive(event(6))
+    delivery.receive(RoomFrame(broadcast=Broadcast(text=b"participants")))
+    state = State(socket_id="b", text=b"state 7", following=[b"event 8"], update_vector=8)
+    delivery.receive(RoomFrame(state=state))
+    for vector in (7, 8, 9):
+        delivery.receive(event(vector))
+    assert list(socket.queue) == ["state 7", "event 8", "event 9"]
+
+
+def test_sending_socket_is_left_out_and_the_vector_advances() -> None:
+    delivery = room()
+    one, two = joined(delivery, "a"), joined(delivery, "b")
+    delivery.receive(event(6, "a"))
+    assert (list(one.queue), list(two.queue), delivery.vector) == ([], ["event 6"], 6)
+
+
+def test_event_delivered_before_is_dropped() -> None:
+    delivery = room()
+    socket = joined(delivery)
+    for vector in (6, 6, 5):
+        delivery.receive(event(vector))
+    assert list(socket.queue) == ["event 6"]
+
+
+def test_gap_makes_every_socket_ask_for_its_state() -> None:
+    delivery = room()
+    socket = joined(delivery)
+    delivery.receive(event(8))
+    assert kinds(delivery.outgoing) == ["resync"]
+    assert not socket.queue
+    assert not socket.is_synced
+
+
+def test_slow_consumer_starts_over_from_a_state() -> None:
+    delivery = room(limit=4)
+    socket = joined(delivery)
+    for vector in range(6, 11):
+        delivery.receive(event(vector))
+    assert not socket.queue
+    assert kinds(delivery.outgoing) == ["resync"]
+    delivery.receive(event(11))
+    assert not socket.queue, "events make no sense before the state"
+    delivery.receive(RoomFrame(state=State(socket_id="a", text=b"state", update_vector=11)))
+    delivery.receive(event(12))
+    assert list(socket.queue) == ["state", "event 12"]
+
+
+def test_slow_consumer_that_does_not_catch_up_is_closed() -> None:
+    delivery = room(limit=4)
+    socket = joined(delivery)
+    for vector in range(6, 11):
+        delivery.receive(event(vector))
+    delivery.receive(RoomFrame(state=State(socket_id="a", text=b"state", update_vector=10)))
+    for vector in range(11, 16):
+        delivery.receive(event(vector))
+    assert socket.closing == (4408, "too slow")
+
+
+def test_consumer_that_caught_up_gets_another_chance() -> None:
+    delivery = room(limit=4)
+    socket = joined(delivery)
+    for vector in range(6, 11):
+        delivery.receive(event(vector))
+    delivery.receive(RoomFrame(state=State(socket_id="a", text=b"state", update_vector=10)))
+    socket.queue.clear()
+    socket.drained()
+    for vector in range(11, 16):
+        delivery.receive(event(vector))
+    assert socket.closing is None
+
+
+def test_state_for_a_full_queue_replaces_it() -> None:
+    delivery = room(limit=4)
+    socket = joined(delivery)
+    delivery.receive(RoomFrame(rebase=Rebase(update_vector=20)))
+    for _ in range(4):
+        delivery.receive(RoomFrame(direct=Direct(socket_id="a", text=b"direct")))
+    delivery.receive(RoomFrame(state=State(socket_id="a", text=b"state", update_vector=20)))
+    assert list(socket.queue) == ["state"]
+    assert socket.is_synced
+
+
+def test_volatile_messages_are_dropped_first() -> None:
+    delivery = room(limit=16)
+    socket = joined(delivery)
+    for _ in range(10):
+        delivery.receive(RoomFrame(broadcast=Broadcast(text=b"cursor", is_volatile=True)))
+    assert len(socket.queue) == 3
+    delivery.receive(event(6))
+    assert socket.queue[-1] == "event 6"
+
+
+def test_reattached_stream_opens_with_the_vector_and_repeats_what_is_not_settled() -> None:
+    delivery = room()
+    socket = joined(delivery)
+    delivery.receive(event(6))
+    for text in (b"one", b"two", b"three"):
+        delivery.message(socket, text)
+    delivery.receive(RoomFrame(ack=Ack(socket_id="a", number=2)))
+    frames = delivery.reattach()
+    assert kinds(frames) == ["open", "join", "message", "message"]
+    assert frames[0].open.delivered_vector == 6
+    assert frames[1].join.rejoin
+    assert [frame.message.text for frame in frames[2:]] == [b"one", b"three"]
+    assert not delivery.outgoing
+
+
+def test_reattached_stream_asks_for_missing_states() -> None:
+    delivery = room()
+    joined(delivery, "a").is_synced = False
+    delivery.join("b", principal("b"), lambda: None)
+    frames = delivery.reattach()
+    assert kinds(frames) == ["open", "join", "resync", "join"]
+    assert [frame.join.rejoin for frame in frames if frame.HasField("join")] == [True, False]
+
+
+def test_what_a_socket_sent_before_it_left_is_still_settled() -> None:
+    delivery = room()
+    socket = joined(delivery)
+    delivery.message(socket, b"last words")
+    delivery.leave(socket)
+    assert not delivery.is_idle
+    assert kinds(delivery.reattach()) == ["open", "join", "message", "leave"]
+    delivery.receive(event(6))
+    assert not socket.queue
+    for number in (1, 2):
+        delivery.receive(RoomFrame(ack=Ack(socket_id="a", number=number)))
+    assert delivery.is_idle
+
+
+def test_client_that_sends_faster_than_it_is_answered_is_not_read() -> None:
+    delivery = room()
+    socket = joined(delivery)
+    while socket.can_send_more:
+        delivery.message(socket, b"x")
+    assert len(socket.unacknowledged) == 64
+    delivery.receive(RoomFrame(ack=Ack(socket_id="a", number=1)))
+    assert socket.can_send_more
+
+
+def test_end_of_the_session_closes_every_socket_after_its_last_text() -> None:
+    delivery = room()
+    sockets = [joined(delivery, "a"), joined(delivery, "b")]
+    delivery.receive(RoomFrame(close=Close(code=1000, reason="over", last_text=b"goodbye")))
+    assert delivery.is_closed
+    for socket in sockets:
+        assert (list(socket.queue), socket.closing) == (["goodbye"], (1000, "over"))
+        delivery.leave(socket)
+    assert delivery.is_idle
+
+
+def test_one_socket_is_closed_and_the_others_stay() -> None:
+    delivery = room()
+    one, two = joined(delivery, "a"), joined(delivery, "b")
+    delivery.receive(RoomFrame(close=Close(socket_id="a", code=4403, reason="access revoked")))
+    assert (one.closing, two.closing) == ((4403, "access revoked"), None)
+    one.push("more")
+    assert not one.queue
+
+
+def test_frames_for_unknown_sockets_are_ignored() -> None:
+    delivery = room()
+    joined(delivery)
+    for frame in (
+        RoomFrame(direct=Direct(socket_id="x", text=b"t")),
+        RoomFrame(state=State(socket_id="x", text=b"t")),
+        RoomFrame(ack=Ack(socket_id="x", number=1)),
+        RoomFrame(close=Close(socket_id="x", code=1000)),
+    ):
+        delivery.receive(frame)
+    assert not delivery.outgoing
