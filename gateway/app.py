@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import grpc
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway import root
+from gateway import openapi, root
 from gateway.authentication import Authentication, TokenVerifier
 from gateway.exchange import EXCHANGE_KEY, Exchange
-from gateway.liveness import Liveness
+from gateway.local_answers import LIVENESS, LIVENESS_PATH, OPENAPI_PATH, LocalAnswers
 from gateway.middleware.accept import AcceptGate
 from gateway.middleware.access_log import AccessLog
 from gateway.middleware.body import BodyReader
@@ -107,7 +107,7 @@ def _http_app(
     app = AcceptGate(app)
     app = TrailingSlash(app, routes, public_url)
     app = Routing(app, routes)
-    app = Liveness(app)
+    app = LocalAnswers(app, {LIVENESS_PATH: LIVENESS, OPENAPI_PATH: openapi.document(operations)})
     app = Recovery(app)
     app = Cors(app, settings.cors_allowed_origins)
     app = SecurityHeaders(app, tls=settings.server_tls_enabled)

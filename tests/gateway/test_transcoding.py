@@ -74,7 +74,9 @@ async def test_a_client_that_has_the_answer_gets_304(
 ) -> None:
     services.reply = Reply(b'{"a":1}', headers=[("etag", '"5"')])
     for method in ("GET", "HEAD"):
-        response = await client.request(method, THREAT, headers=services.authorization() | {"If-None-Match": if_none_match})
+        response = await client.request(
+            method, THREAT, headers=services.authorization() | {"If-None-Match": if_none_match}
+        )
         assert response.status_code == expected
         assert response.headers["ETag"] == '"5"'
         assert (response.content == b"") == (expected == 304 or method == "HEAD")
