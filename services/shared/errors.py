@@ -31,7 +31,8 @@ class ApiError(Exception):
     """An error the client is told about.
 
     status: HTTP status. code: stable machine-readable `error`. message: `error_description`.
-    headers: response headers such as Retry-After. details: the contract's `details` object.
+    headers: response headers such as Retry-After. details: the contract's `details` object, whose
+    members are `code`, `context` (an object) and `suggestion`.
     """
 
     def __init__(

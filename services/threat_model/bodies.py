@@ -90,7 +90,7 @@ def _field_errors(error: ValidationError) -> ApiError:
         {"field": ".".join(str(part) for part in problem["loc"])[:200] or "body", "message": problem["msg"]}
         for problem in error.errors(include_url=False, include_input=False, include_context=False)
     ][:_NAMED_FIELDS]
-    return invalid_input(f"{problems[0]['field']}: {problems[0]['message']}", details={"fields": problems})
+    return invalid_input(f"{problems[0]['field']}: {problems[0]['message']}", details={"context": {"fields": problems}})
 
 
 def _empty_is_absent(value: str | None) -> str | None:

@@ -27,7 +27,7 @@ def field_at_fault(model: type[Body], document: dict[str, Any]) -> str:
     with pytest.raises(ApiError) as caught:
         bodies.validate(model, document)
     assert (caught.value.status, caught.value.code) == (400, "invalid_input")
-    named: str = caught.value.details["fields"][0]["field"]
+    named: str = caught.value.details["context"]["fields"][0]["field"]
     assert caught.value.message.startswith(named)
     return named
 
@@ -117,7 +117,7 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
 def test_at_most_ten_fields_are_named() -> None:
     with pytest.raises(ApiError) as caught:
         bodies.validate(ThreatBody, {"name": "x", "cwe_id": ["bad"] * 50})
-    assert len(caught.value.details["fields"]) == 10
+    assert len(caught.value.details["context"]["fields"]) == 10
 
 
 @pytest.mark.parametrize(
