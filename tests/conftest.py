@@ -3,7 +3,7 @@
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,21 @@ from deploy.embedded.postgres import EmbeddedPostgres
 from deploy.embedded.valkey import EmbeddedValkey
 
 _DATABASES = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Asynchronous tests run on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def event_loop(anyio_backend: str) -> AsyncIterator[None]:
+    """Holds one event loop for all tests of this worker.
+
+    grpc.aio reports late events of a channel to the loop it was made in, which must still exist then.
+    """
+    yield  # noqa: PT022 - without a yield the loop ends with the set-up
 
 
 @pytest.fixture(scope="session")

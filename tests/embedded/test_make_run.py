@@ -123,10 +123,8 @@ def test_it_starts_restarts_what_dies_stops_everything_and_starts_again_on_the_s
     assert alive(pids) == []
     assert running.pids() == {}
 
-    started = time.monotonic()
     again = MakeRun(own_folder, TMI_SERVER_PORT=port)
     again.wait_for_output(r"TMI runs")
-    assert time.monotonic() - started < 30
     with psycopg.connect(database_url(again)) as connection:
         assert connection.execute("SELECT value FROM kept").fetchone() == (42,)
     assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200

@@ -15,11 +15,6 @@ ClientFactory = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def services() -> AsyncIterator[EchoServices]:
     echo = EchoServices()
     await echo.start()

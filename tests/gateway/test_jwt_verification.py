@@ -87,16 +87,20 @@ def test_cve_2024_33663_a_public_key_is_never_an_hmac_secret(
 
 
 def test_cve_2024_33664_a_compressed_jwe_is_refused_without_being_inflated(
-    keys: dict[str, jwt.VerificationKey],
+    keys: dict[str, jwt.VerificationKey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     header = {"alg": "dir", "enc": "A128CBC-HS256", "zip": "DEF", "typ": jwt.TOKEN_TYPE, "kid": "shared"}
     bomb = _encoded(zlib.compress(b"\0" * 50_000_000, 9))
     token = f"{_encoded(orjson.dumps(header))}..{_encoded(b'0' * 16)}.{bomb}.{_encoded(b'0' * 16)}"
     small = f"{_encoded(orjson.dumps(header))}..{_encoded(b'0' * 16)}.{bomb[:1000]}.{_encoded(b'0' * 16)}"
-    started = time.process_time()
+
+    def inflate(*_: object) -> None:
+        raise AssertionError("inflated")
+
+    monkeypatch.setattr(zlib, "decompress", inflate)
+    monkeypatch.setattr(zlib, "decompressobj", inflate)
     _refused(token, keys)
     _refused(small, keys)
-    assert time.process_time() - started < 0.5
 
 
 def test_a_token_over_the_size_limit_is_refused_unread(signer: Signer, keys: dict[str, jwt.VerificationKey]) -> None:
@@ -138,13 +142,13 @@ def test_wrong_type_or_key_id(signer: Signer, keys: dict[str, jwt.VerificationKe
         {"aud": []},
         {"aud": None},
         {"aud": 5},
-        {"exp": int(time.time()) - 1},
+        {"exp": 1_700_000_000},
         {"exp": None},
         {"exp": "9999999999"},
         {"exp": 9999999999.5},
-        {"nbf": int(time.time()) + 120},
+        {"nbf": 99_999_999_999},
         {"nbf": None},
-        {"iat": int(time.time()) + 120},
+        {"iat": 99_999_999_999},
         {"iat": None},
         {"jti": None},
         {"jti": ""},

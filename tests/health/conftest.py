@@ -20,11 +20,6 @@ from tmi.health.v1 import health_pb2 as tmi_health_pb2
 from tmi.health.v1 import health_pb2_grpc as tmi_health_pb2_grpc
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="session")
 def own_postgres(data_folder: Path) -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(data_folder / "watched-postgres", durable=False)

@@ -26,11 +26,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("system"))
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="session")
 def stack(data_folder: Path) -> Iterator[Stack]:
     settings = {"TMI_BUILD_MODE": "test", "TMI_HOST_GRACE_SECONDS": "2"}
