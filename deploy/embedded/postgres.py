@@ -11,20 +11,18 @@ import pwd
 import shutil
 import signal
 import subprocess
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 
-from deploy.embedded.process import Account, Process, Program, StartFailure
+from deploy.embedded.process import Account, Program, StartFailure
 from deploy.embedded.sockets import make_private, socket_folder
+from deploy.embedded.store import EmbeddedStore
 
-_START_SECONDS = 60.0
 _NEEDED_BY_MACHINE_CRASHES_ONLY = ("fsync", "full_page_writes")
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedStore):
     """The server of one data directory."""
 
     def __init__(
@@ -61,26 +59,7 @@ class EmbeddedPostgres:
             stop_signal=signal.SIGINT,  # fast shutdown: open sessions are ended, nothing is lost
             pid_file=pid_file,
         )
-        self.process = Process(program)
-        if start:
-            self.start()
-
-    def start(self) -> None:
-        """Starts the server unless it runs, and waits until it answers. Raises StartFailure."""
-        if self.process.pid is None:
-            self.process.start()
-        deadline = time.monotonic() + _START_SECONDS
-        while not self._answers():
-            if self.process.pid is None or time.monotonic() > deadline:
-                raise StartFailure(f"PostgreSQL did not start: {self.process.last_words()}")
-            time.sleep(0.02)
-
-    def stop(self, *, kill: bool = False) -> None:
-        """Stops the server: with a fast shutdown, or as a crash would."""
-        self.process.stop(kill=kill)
-        if not kill:
-            with suppress(OSError):
-                self._sockets.rmdir()
+        super().__init__("PostgreSQL", program, self._sockets, start=start)
 
     def url(self, database: str) -> str:
         """URL of a database, which is created when it does not exist."""

