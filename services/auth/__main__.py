@@ -5,40 +5,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
-from sqlalchemy.exc import SQLAlchemyError
-
 from services.auth import housekeeping, startup
 from services.auth.administrators import FirstAdministrator
 from services.auth.service import add_services
-from services.auth.signing_keys import RotationRefused, SigningKeys
+from services.auth.signing_keys import SigningKeys
 from services.auth.tables import SCHEMA
-from services.shared import log, migrations, redis_connection, rfc3339, server
+from services.shared import migrations, redis_connection, rfc3339, server
 from services.shared.database import Database
 from services.shared.settings import Settings
-from services.shared.settings import settings as read_settings
+from services.shared.startup import run
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns the exit code; a start-up failure is one line on stderr."""
+    """Runs a command and returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m services.auth", description=__doc__)
-    parser.add_argument("command", nargs="?", default="serve", choices=("serve", "migrate", "rotate-keys"))
-    command = parser.parse_args(arguments).command
-    try:
-        _COMMANDS[command](read_settings())
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        return _fail(f"TMI_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}")
-    except (startup.UnusableSetting, SettingsError, ValueError, server.PortTaken, RotationRefused) as error:
-        return _fail(str(error))
-    except SQLAlchemyError as error:
-        return _fail(f"the database at TMI_DATABASE_URL cannot be used: {getattr(error, 'orig', None) or error}")
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    parser.add_argument("command", nargs="?", default="serve", choices=_COMMANDS)
+    return run("auth", _COMMANDS[parser.parse_args(arguments).command])
 
 
 def _serve(settings: Settings) -> None:
@@ -65,17 +49,10 @@ _COMMANDS = {"serve": _serve, "migrate": _migrate, "rotate-keys": _rotate_keys}
 
 
 def _migrated_database(settings: Settings) -> Database:
-    log.configure("auth", settings.log_level)
-    startup.check_database(settings)
     database = Database.from_settings(settings, SCHEMA)
     database.wait_until_reachable()
     migrations.upgrade(database, MIGRATIONS)
     return database
-
-
-def _fail(message: str) -> int:
-    sys.stderr.write(f"auth: {' '.join(message.split())}\n")
-    return 1
 
 
 if __name__ == "__main__":

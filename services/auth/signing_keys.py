@@ -23,13 +23,14 @@ from services.shared import sql_dialect
 from services.shared.database import Database
 from services.shared.jwt import CLOCK_SKEW_SECONDS, VerificationKey
 from services.shared.settings import Settings
+from services.shared.startup import CannotStart
 
 JWKS_MAX_AGE_SECONDS = 3600
 PUBLISH_AHEAD = timedelta(seconds=JWKS_MAX_AGE_SECONDS)
 _CACHE = timedelta(seconds=30)
 
 
-class RotationRefused(Exception):
+class RotationRefused(CannotStart):
     """The keys cannot be rotated by this service; the message says what to do instead."""
 
 

@@ -5,51 +5,42 @@ from urllib.parse import urlsplit
 from services.auth.access_tokens import issuer_of
 from services.shared.redis_connection import normalise
 from services.shared.settings import Settings
+from services.shared.startup import CannotStart
 
 _SECRET_BYTES = 32
 _SECRET_DISTINCT = 10
 
 
-class UnusableSetting(Exception):
-    """A setting is missing, weak or wrong; the message is one line that says what to do."""
-
-
 def check(settings: Settings) -> None:
-    """Raises UnusableSetting for the first setting with which logins could not be safe."""
+    """Raises CannotStart for the first setting with which logins could not be safe."""
     if not settings.redis_url:
-        raise UnusableSetting("TMI_REDIS_URL is not set: logins need Redis or Valkey.")
+        raise CannotStart("TMI_REDIS_URL is not set: logins need Redis or Valkey.")
     try:
         issuer_of(settings)
     except ValueError as error:
-        raise UnusableSetting(str(error)) from error
+        raise CannotStart(str(error)) from error
     if settings.jwt_signing_method == "HS256":
         _check_secret(settings)
     for name in ("jwt_expiration_seconds", "refresh_token_days", "session_lifetime_days"):
         if getattr(settings, name) <= 0:
-            raise UnusableSetting(f"TMI_{name.upper()} must be greater than 0.")
+            raise CannotStart(f"TMI_{name.upper()} must be greater than 0.")
     secure = settings.cookie_secure or settings.server_tls_enabled
     if settings.build_mode == "production" and settings.cookie_enabled and not secure:
-        raise UnusableSetting(
+        raise CannotStart(
             "Production needs cookies that travel over TLS only: set TMI_COOKIE_SECURE=true when a proxy"
             " terminates TLS, TMI_SERVER_TLS_ENABLED=true when this server does, or TMI_COOKIE_ENABLED=false."
         )
 
 
-def check_database(settings: Settings) -> None:
-    """Raises UnusableSetting when no database is named."""
-    if not settings.database_url:
-        raise UnusableSetting("TMI_DATABASE_URL is not set: it names the PostgreSQL database (or sqlite:///file).")
-
-
 def _check_secret(settings: Settings) -> None:
     secret = settings.jwt_secret
     if len(secret.encode()) < _SECRET_BYTES or len(set(secret)) < _SECRET_DISTINCT:
-        raise UnusableSetting(
+        raise CannotStart(
             f"TMI_JWT_SECRET is too weak for HS256: use at least {_SECRET_BYTES} random bytes"
             " (openssl rand -base64 48), or TMI_JWT_SIGNING_METHOD=ES256."
         )
     if secret.lstrip().startswith("-----BEGIN"):
-        raise UnusableSetting("TMI_JWT_SECRET must be a random secret for HS256, not a PEM key.")
+        raise CannotStart("TMI_JWT_SECRET must be a random secret for HS256, not a PEM key.")
     others = {urlsplit(normalise(settings.redis_url)).password, urlsplit(settings.database_url).password}
     if secret in others:
-        raise UnusableSetting("TMI_JWT_SECRET must not be the password of a store.")
+        raise CannotStart("TMI_JWT_SECRET must not be the password of a store.")

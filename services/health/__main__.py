@@ -6,9 +6,11 @@ import uvloop
 
 from services.health.handlers import HealthHandlers
 from services.health.prober import Prober
-from services.shared import log, rpc
-from services.shared.server import AsyncServer, PortTaken
+from services.shared import rpc
+from services.shared.database import normalise
+from services.shared.server import AsyncServer
 from services.shared.settings import Settings
+from services.shared.startup import CannotStart, run
 from tmi.health.v1 import health_pb2
 
 
@@ -22,17 +24,18 @@ async def serve(settings: Settings) -> None:
 
 
 def main() -> int:
-    """Runs the process; a failure to start is one line on stderr and exit code 1."""
+    """Runs the process and returns the exit code."""
+    return run("health", _serve)
+
+
+def _serve(settings: Settings) -> None:
+    if not settings.database_url:
+        raise CannotStart("TMI_DATABASE_URL is not set: name the database whose health is to be watched.")
     try:
-        settings = Settings()
-        if not settings.database_url:
-            raise ValueError("set TMI_DATABASE_URL to the database whose health is to be watched")
-        log.configure("health", settings.log_level)
-        uvloop.run(serve(settings))
-    except (PortTaken, ValueError) as error:
-        print(f"health cannot start: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+        normalise(settings.database_url)
+    except ValueError as error:
+        raise CannotStart(f"TMI_DATABASE_URL cannot be used: {error}.") from error
+    uvloop.run(serve(settings))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.shared.errors import ApiError, unavailable
 from services.shared.settings import Settings
+from services.shared.startup import CannotStart
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +54,13 @@ class Database:
 
     @classmethod
     def from_settings(cls, settings: Settings, schema: str) -> "Database":
-        """The database that TMI_DATABASE_URL names."""
-        return cls(settings.database_url, schema, pool_size=settings.db_max_open_conns)
+        """The database that TMI_DATABASE_URL names. Raises CannotStart when it names none."""
+        if not settings.database_url:
+            raise CannotStart("TMI_DATABASE_URL is not set: name a database, such as postgresql://localhost/tmi.")
+        try:
+            return cls(settings.database_url, schema, pool_size=settings.db_max_open_conns)
+        except (ValueError, ArgumentError) as error:
+            raise CannotStart(f"TMI_DATABASE_URL cannot be used: {error}.") from error
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Runs single SELECTs without a transaction around them; each sees its own snapshot."""

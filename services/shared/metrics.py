@@ -2,6 +2,8 @@
 
 from prometheus_client import Counter, Histogram, start_http_server
 
+from services.shared.startup import CannotStart
+
 RPC_SECONDS = Histogram(
     "tmi_rpc_duration_seconds",
     "Time to answer a gRPC call.",
@@ -12,6 +14,13 @@ ERRORS = Counter("tmi_unexpected_errors_total", "Errors that no code expected.",
 
 
 def serve(interface: str, port: int) -> None:
-    """Serves /metrics on its own port; 0 switches it off."""
-    if port:
+    """Serves /metrics on its own port; 0 switches it off. Raises CannotStart when the port is taken."""
+    if not port:
+        return
+    try:
         start_http_server(port, addr=interface)
+    except OSError as error:
+        raise CannotStart(
+            f"cannot serve metrics on port {port} ({error.strerror}): "
+            "set TMI_METRICS_PORT to another port, or to 0 for none."
+        ) from error

@@ -7,13 +7,23 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from services.shared import sql_dialect
 from services.shared.database import Database
+from services.shared.startup import CannotStart
 
 
 def upgrade(database: Database, directory: Path) -> None:
-    """Brings the service's schema to the newest revision; replicas wait for each other."""
+    """Brings the service's schema to the newest revision; replicas wait for each other. Raises CannotStart."""
+    try:
+        _upgrade(database, directory)
+    except SQLAlchemyError as error:
+        reason = getattr(error, "orig", None) or error
+        raise CannotStart(f"the database at TMI_DATABASE_URL cannot be used: {reason}") from error
+
+
+def _upgrade(database: Database, directory: Path) -> None:
     config = Config()
     config.set_main_option("script_location", str(directory))
     script = ScriptDirectory.from_config(config)

@@ -7,6 +7,8 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from services.shared.startup import CannotStart
+
 
 def normalise(url: str) -> str:
     """Turns `redis://secret@host` into `redis://:secret@host`; leaves other URLs alone."""
@@ -18,15 +20,22 @@ def normalise(url: str) -> str:
 
 
 def connect(url: str) -> redis.Redis:
-    """A synchronous client. Fails fast: callers decide what losing Redis means."""
-    return redis.Redis.from_url(normalise(url), socket_timeout=2, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1))
+    """A synchronous client. Fails fast: callers decide what losing Redis means. Raises CannotStart."""
+    retry = Retry(NoBackoff(), 1)
+    try:
+        return redis.Redis.from_url(normalise(url), socket_timeout=2, socket_connect_timeout=1, retry=retry)
+    except ValueError as error:
+        raise _unusable(error) from error
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
-    """An asyncio client with the same limits."""
-    return redis.asyncio.Redis.from_url(
-        normalise(url),
-        socket_timeout=2,
-        socket_connect_timeout=1,
-        retry=redis.asyncio.retry.Retry(NoBackoff(), 1),
-    )
+    """An asyncio client with the same limits. Raises CannotStart."""
+    retry = redis.asyncio.retry.Retry(NoBackoff(), 1)
+    try:
+        return redis.asyncio.Redis.from_url(normalise(url), socket_timeout=2, socket_connect_timeout=1, retry=retry)
+    except ValueError as error:
+        raise _unusable(error) from error
+
+
+def _unusable(error: ValueError) -> CannotStart:
+    return CannotStart(f"TMI_REDIS_URL cannot be used: {error}")

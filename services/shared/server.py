@@ -18,12 +18,16 @@ from grpc_reflection.v1alpha import reflection
 from services.shared import metrics
 from services.shared.rpc import SERVER_OPTIONS
 from services.shared.settings import Settings
+from services.shared.startup import CannotStart
 
 logger = logging.getLogger(__name__)
 
 
-class PortTaken(Exception):
+class PortTaken(CannotStart):
     """The port to listen on is in use."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"{where} is in use: stop what listens there, or set TMI_GRPC_PORT to another port.")
 
 
 def address(settings: Settings) -> str:
@@ -94,6 +98,6 @@ def _bind(add_port: Callable[[str], int], settings: Settings) -> None:
     try:
         bound = add_port(address(settings))
     except RuntimeError as error:
-        raise PortTaken(f"{address(settings)} is in use") from error
+        raise PortTaken(address(settings)) from error
     if not bound:
-        raise PortTaken(f"{address(settings)} is in use")
+        raise PortTaken(address(settings))

@@ -9,6 +9,7 @@ import pytest
 
 from services.auth import startup
 from services.shared.settings import Settings
+from services.shared.startup import CannotStart
 
 STRONG = "kX2vQ9-tR4mZ7pL1wC8nB5jH3gF6dS0a"
 
@@ -49,7 +50,7 @@ def test_usable_settings(changes: dict[str, Any]) -> None:
     ],
 )
 def test_an_unusable_setting_is_named(changes: dict[str, Any], named: str) -> None:
-    with pytest.raises(startup.UnusableSetting, match=named) as caught:
+    with pytest.raises(CannotStart, match=named) as caught:
         startup.check(settings(**changes))
     assert STRONG not in str(caught.value)
 
@@ -75,7 +76,7 @@ def run(project: Path, *arguments: str, **environment: str) -> "subprocess.Compl
         ({"TMI_BUILD_MODE": "staging"}, "TMI_BUILD_MODE"),
         ({"TMI_REDIS_URL": "redis://h", "TMI_BUILD_MODE": "dev", "TMI_DATABASE_URL": "foo://h/d"}, "database"),
         ({"TMI_REDIS_URL": "redis://h", "TMI_BUILD_MODE": "dev", "TMI_DATABASE_URL": "nonsense"}, "TMI_DATABASE_URL"),
-        ({"TMI_REDIS_URL": "nonsense", "TMI_BUILD_MODE": "dev", "TMI_DATABASE_URL": "sqlite://"}, "Redis URL"),
+        ({"TMI_REDIS_URL": "nonsense", "TMI_BUILD_MODE": "dev", "TMI_DATABASE_URL": "sqlite://"}, "TMI_REDIS_URL"),
     ],
 )
 def test_a_failed_start_is_one_line_and_exit_code_1(project: Path, environment: dict[str, str], named: str) -> None:
@@ -98,7 +99,8 @@ def test_a_busy_port_is_one_line_and_exit_code_1(project: Path, database_url: st
             TMI_LOG_LEVEL="error",
         )
     assert finished.returncode == 1
-    assert finished.stderr == f"auth: 127.0.0.1:{port} is in use\n"
+    assert finished.stderr.startswith(f"auth: 127.0.0.1:{port} is in use: ")
+    assert finished.stderr.count("\n") == 1
 
 
 def test_migrate_and_rotate_keys(project: Path, database_url: str) -> None:
