@@ -1,57 +1,47 @@
 """`python -m gateway`: serves HTTP and WebSockets until SIGTERM."""
 
-import gc
 import signal
 import socket
 import sys
 from math import ceil
 
 import uvicorn
-from pydantic import ValidationError
 
 from gateway.app import create_app
-from services.shared import log, metrics
-from services.shared.settings import Settings, settings
+from gateway.sockets.protocol import RoomWebSocketProtocol
+from services.shared import garbage, metrics
+from services.shared.settings import Settings
+from services.shared.startup import CannotStart, run
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections, so that they and not we end one (a race otherwise)."""
 
-COLLECTOR_THRESHOLDS = (10_000, 20, 50)
-"""Of the cyclic garbage collector, which by default starts every few requests and finds next to nothing."""
-
 
 def main() -> int:
-    """Runs the server. A failure to start is one line on stderr that says what to do."""
+    """Runs the server and returns the exit code."""
+    return run("gateway", _serve)
+
+
+def _serve(configuration: Settings) -> None:
+    """Serves until SIGTERM or SIGINT. Raises CannotStart."""
     try:
-        configuration = settings()
         application = create_app(configuration)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        name = "TMI_" + "_".join(str(part) for part in problem["loc"]).upper()
-        return _fail(f"the setting {name} is wrong: {problem['msg']}. Correct it and start again.")
     except ValueError as error:
-        return _fail(f"the setting TMI_TRUSTED_PROXIES is wrong: {error}. Correct it and start again.")
-    log.configure("gateway", configuration.log_level)
+        raise CannotStart(f"the setting TMI_TRUSTED_PROXIES is wrong: {error}. Correct it and start again.") from error
     try:
         listener = _listen(configuration)
     except OSError as error:
         where = f"{configuration.server_interface}:{configuration.server_port}"
-        return _fail(
+        raise CannotStart(
             f"cannot listen on {where} ({error.strerror}). Stop what uses it, or set TMI_SERVER_PORT to another port."
-        )
-    try:
-        metrics.serve(configuration.server_interface, configuration.metrics_port)
-    except OSError as error:
-        return _fail(
-            f"cannot serve metrics on port {configuration.metrics_port} ({error.strerror}). "
-            "Set TMI_METRICS_PORT to another port, or to 0 for none."
-        )
+        ) from error
+    metrics.serve(configuration.server_interface, configuration.metrics_port)
     server = uvicorn.Server(
         uvicorn.Config(
             application,
             loop="uvloop",
             http="httptools",
-            ws="websockets-sansio",
+            ws=RoomWebSocketProtocol,
             ws_max_size=configuration.websocket_max_message_bytes,
             ws_per_message_deflate=False,
             lifespan="on",
@@ -64,15 +54,13 @@ def main() -> int:
             timeout_graceful_shutdown=ceil(configuration.drain_seconds),
         )
     )
-    # What exists by now stays for good: the collector need not walk it again, nor look at every few requests.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECTOR_THRESHOLDS)
+    garbage.settle()
     # uvicorn raises the signal that stopped it again when it has drained: that is a good end.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     server.run(sockets=[listener])
-    return 0 if server.started else 1
+    if not server.started:
+        sys.exit(1)
 
 
 def _listen(configuration: Settings) -> socket.socket:
@@ -81,11 +69,6 @@ def _listen(configuration: Settings) -> socket.socket:
     return socket.create_server(
         (configuration.server_interface, configuration.server_port), family=family, backlog=2048
     )
-
-
-def _fail(reason: str) -> int:
-    sys.stderr.write(f"gateway: {reason}\n")
-    return 1
 
 
 if __name__ == "__main__":

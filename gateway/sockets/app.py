@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.sockets.admission import SocketRequest, deny, socket_request
 from gateway.sockets.attachment import Attachment
 from gateway.sockets.connection import Connection
+from gateway.sockets.protocol import frame_writer
 from services.shared.errors import ApiError, from_rpc_error, unauthorized
 from services.shared.principal import REQUEST_ID_KEY
 from services.shared.settings import Settings
@@ -67,7 +68,7 @@ class SocketApp:
             await deny(send, error)
             return
         await send({"type": "websocket.accept"})
-        connection = Connection(admitted.principal, receive, send)
+        connection = Connection(admitted.principal, receive, send, frame_writer(scope))
         self._connections.add(connection)
         try:
             await connection.run(self._attachment(admitted.session), admitted.socket_id)

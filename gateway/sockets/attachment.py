@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from gateway.sockets.delivery import RoomDelivery, SocketDelivery
+from gateway.sockets.protocol import WriteFrame
 from tmi.collaboration.v1.rooms_pb2 import GatewayFrame, GatewayFrames, RoomFrames
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
@@ -48,9 +49,11 @@ class Attachment:
         self._was_answered = False
         self._task = asyncio.create_task(self._run(), name=f"attachment {self.session_id}")
 
-    def join(self, socket_id: str, principal: Principal, wake: Callable[[], None]) -> SocketDelivery:
+    def join(
+        self, socket_id: str, principal: Principal, wake: Callable[[], None], write_now: WriteFrame
+    ) -> SocketDelivery:
         """Adds a socket."""
-        socket = self._delivery.join(socket_id, principal, wake)
+        socket = self._delivery.join(socket_id, principal, wake, write_now)
         self._changed.set()
         return socket
 

@@ -8,6 +8,7 @@ from starlette.types import Receive, Send
 
 from gateway.sockets.attachment import Attachment
 from gateway.sockets.delivery import SocketDelivery
+from gateway.sockets.protocol import WriteFrame
 from tmi.principal.v1.principal_pb2 import Principal
 
 logger = logging.getLogger(__name__)
@@ -20,11 +21,12 @@ CLOSE_SECONDS = 10.0
 class Connection:
     """Runs a socket from its acceptance to its end."""
 
-    def __init__(self, principal: Principal, receive: Receive, send: Send) -> None:
+    def __init__(self, principal: Principal, receive: Receive, send: Send, write_frame: WriteFrame) -> None:
         self.principal = principal
         self._receive = receive
         self._send = send
-        # A plain future: an event costs more, and this is awaited for every message of every socket.
+        self._write_frame = write_frame
+        # Pending while the writer has nothing to do. A plain future: an event costs more.
         self._work: asyncio.Future[None] | None = None
         self._may_read = asyncio.Event()
         self._is_blocked = False
@@ -40,7 +42,7 @@ class Connection:
     async def run(self, attachment: Attachment, socket_id: str) -> None:
         """Serves the socket until either side closes it."""
         loop = asyncio.get_running_loop()
-        self._socket = attachment.join(socket_id, self.principal, self._wake)
+        self._socket = attachment.join(socket_id, self.principal, self._wake, self._write_now)
         remaining = max(self.principal.expires_at - time.time(), 0.0)
         expiry = loop.call_later(remaining, self.revoke, "token expired")
         reader = asyncio.create_task(self._read(attachment, self._socket))
@@ -60,13 +62,20 @@ class Connection:
                 logger.error("socket failed", extra={"socket_id": socket_id}, exc_info=outcome)
 
     def _wake(self) -> None:
-        if self._work is not None and not self._work.done():
-            self._work.set_result(None)
+        socket = self._socket
+        work = self._work
+        if socket and (socket.queue or socket.closing) and work is not None and not work.done():
+            work.set_result(None)
         if self._is_blocked:
             self._may_read.set()
-        if self._socket and self._socket.closing and self._writer and not self._close_deadline:
+        if socket and socket.closing and self._writer and not self._close_deadline:
             # A client that does not read must not keep the socket in the room.
             self._close_deadline = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._writer.cancel)
+
+    def _write_now(self, frame: bytes) -> bool:
+        """Writes a frame past the queue, which is empty and stays in order while the writer is idle."""
+        work = self._work
+        return work is not None and not work.done() and self._write_frame(frame)
 
     async def _read(self, attachment: Attachment, socket: SocketDelivery) -> None:
         while True:

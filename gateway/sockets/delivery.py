@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gateway.sockets.protocol import WriteFrame, text_frame
 from tmi.collaboration.v1.rooms_pb2 import (
     Broadcast,
     Close,
@@ -33,12 +34,17 @@ VOLATILE_FRACTION = 8
 
 @dataclass(slots=True)
 class SocketDelivery:
-    """A socket's way out and in. wake: called when there is something new to send or to read."""
+    """A socket's way out and in.
+
+    wake: called when there is something new to send or to read. write_now: writes a frame if the
+    queue is empty and written, and the client takes it without waiting.
+    """
 
     socket_id: str
     principal: Principal
     queue_limit: int
     wake: Callable[[], None]
+    write_now: WriteFrame
     queue: deque[str] = field(default_factory=deque)
     closing: tuple[int, str] | None = None
     # Has the state that events apply to; events up to `vector` are contained in it.
@@ -94,9 +100,11 @@ class RoomDelivery:
         """True when no socket is left and every message is settled."""
         return not self.sockets
 
-    def join(self, socket_id: str, principal: Principal, wake: Callable[[], None]) -> SocketDelivery:
+    def join(
+        self, socket_id: str, principal: Principal, wake: Callable[[], None], write_now: WriteFrame
+    ) -> SocketDelivery:
         """Adds a socket, which will be given its state first."""
-        socket = SocketDelivery(socket_id, principal, self._queue_limit, wake)
+        socket = SocketDelivery(socket_id, principal, self._queue_limit, wake, write_now)
         self.sockets[socket_id] = socket
         self.outgoing.append(_join(socket))
         return socket
@@ -159,7 +167,8 @@ class RoomDelivery:
             vector = broadcast.update_vector
             if not self._advance(vector):
                 return
-        text = broadcast.text.decode()
+        frame = text_frame(broadcast.text)
+        text = ""
         excepted = broadcast.except_socket_id
         is_volatile = broadcast.is_volatile
         for socket in self.sockets.values():
@@ -171,9 +180,12 @@ class RoomDelivery:
             ):
                 continue
             queued = len(socket.queue)
+            if not queued and socket.closing is None and socket.write_now(frame):
+                continue
             if is_volatile and queued > socket.queue_limit // VOLATILE_FRACTION:
                 continue
             if queued < socket.queue_limit or self._has_room(socket):
+                text = text or broadcast.text.decode()
                 socket.push(text)
 
     def _advance(self, vector: int) -> bool:

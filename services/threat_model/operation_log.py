@@ -10,10 +10,9 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, bindparam, select
-from sqlalchemy import insert as insert_into
 
 from services.shared.errors import not_found
-from services.shared.sql_dialect import TextList, is_one_of
+from services.shared.sql_dialect import InsertRows
 from services.threat_model.tables import diagram_operations, diagrams, threat_models
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import CommittedOperation, ReadOperationsResponse
@@ -23,11 +22,6 @@ DEFAULT_LIMIT = 1000
 _log = diagram_operations.c
 
 _COMMITTED = (_log.update_vector, _log.operation_id, _log.socket_id, _log.initiating_user, _log.operation)
-
-_FIND = select(*_COMMITTED).where(
-    _log.diagram_id == bindparam("diagram_id"),
-    is_one_of(_log.operation_id, bindparam("operation_ids", type_=TextList())),
-)
 
 # One statement, so that the vector and the entries are of one moment.
 _READ = (
@@ -45,26 +39,16 @@ _READ = (
     .limit(bindparam("row_limit"))
 )
 
-_APPEND = insert_into(diagram_operations)
+APPEND = InsertRows(diagram_operations, [column.name for column in diagram_operations.c])
+"""Writes what `rows` made."""
 
 
-def find(connection: Connection, diagram_id: str, operation_ids: Iterable[str]) -> dict[str, CommittedOperation]:
-    """Those of the operations that were committed on the diagram before, in whichever session, by id."""
-    rows = connection.execute(_FIND, {"diagram_id": diagram_id, "operation_ids": list(operation_ids)})
-    return {row.operation_id: _committed(row) for row in rows}
-
-
-def append(
-    connection: Connection,
-    diagram_id: str,
-    session_id: str,
-    committed: Iterable[tuple[CommittedOperation, Principal]],
-    at: datetime,
-) -> None:
-    """Adds operations that were just committed, each with its initiator."""
-    connection.execute(
-        _APPEND,
-        [
+def rows(
+    diagram_id: str, session_id: str, committed: Iterable[tuple[CommittedOperation, Principal]], at: datetime
+) -> dict[str, Any]:
+    """Operations that were just committed, each with its initiator, as the parameter of APPEND."""
+    return {
+        "diagram_operations": [
             {
                 "diagram_id": diagram_id,
                 "update_vector": operation.update_vector,
@@ -77,8 +61,8 @@ def append(
                 "created_at": at,
             }
             for operation, initiator in committed
-        ],
-    )
+        ]
+    }
 
 
 def read(connection: Connection, diagram_id: str, after_vector: int, limit: int) -> ReadOperationsResponse:
@@ -92,7 +76,7 @@ def read(connection: Connection, diagram_id: str, after_vector: int, limit: int)
     if not rows:
         raise not_found("The diagram does not exist.")
     current: int = rows[0].current_vector
-    operations = [_committed(row) for row in rows if row.update_vector is not None]
+    operations = [committed_operation(*row[2:]) for row in rows if row.update_vector is not None]
     wanted = range(after_vector + 1, min(current, after_vector + limit) + 1)
     complete = after_vector <= current and [operation.update_vector for operation in operations] == list(wanted)
     return ReadOperationsResponse(
@@ -116,11 +100,14 @@ def user_json(principal: Principal) -> bytes:
     )
 
 
-def _committed(row: Any) -> CommittedOperation:
+def committed_operation(
+    update_vector: int, operation_id: str, socket_id: str, initiating_user: str, operation: str
+) -> CommittedOperation:
+    """The message for these columns of the log."""
     return CommittedOperation(
-        update_vector=row.update_vector,
-        operation_id=row.operation_id,
-        socket_id=row.socket_id,
-        initiating_user=row.initiating_user.encode(),
-        operation=row.operation.encode(),
+        update_vector=update_vector,
+        operation_id=operation_id,
+        socket_id=socket_id,
+        initiating_user=initiating_user.encode(),
+        operation=operation.encode(),
     )

@@ -1,11 +1,13 @@
 """Committing a group of operations on one diagram in one transaction.
 
-The transaction holds the diagram's row lock from its first statement on. Its other statements come
-later and so, at READ COMMITTED, see all that previous holders committed; anything read beside the
-row in the locking statement itself could be older than the lock. Whether the threat model is live
-may be: its deletion also deletes its diagrams. The number of statements does not depend on the size
-of the group. `version` grows with every operation, so that ETags change and the audit entry of each
-operation has its own.
+Three statements, however large the group: one that locks the diagram's row, one that reads, one that
+writes (SQLite: one for each table written). The removal of a node that was there before, which must
+find what refers to it, reads once more.
+
+The lock comes first. The statements after it so see, at READ COMMITTED, all that previous holders
+committed; anything read beside the row in the locking statement itself could be older than the lock.
+Whether the threat model is live may be: its deletion also deletes its diagrams. `version` grows with
+every operation, so that ETags change and the audit entry of each operation has its own.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,15 +15,15 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, Text, bindparam, cast, select, update
 
 from services.shared import rfc3339
-from services.shared.sql_dialect import UuidList, is_one_of
-from services.threat_model import audit, operation_log, sequencer_cells
+from services.shared.sql_dialect import Prepared, WriteTogether
+from services.threat_model import audit, operation_log, sequencer_cells, sequencer_read
 from services.threat_model.access import principal_ids
 from services.threat_model.cell_set import CellSet
-from services.threat_model.cells import OperationRejected, apply_operation, canonical_id
-from services.threat_model.tables import WRITER, diagrams, threat_model_access, threat_models
+from services.threat_model.cells import OperationRejected, apply_operation, canonical_id, named_cells
+from services.threat_model.tables import WRITER, diagrams, threat_models
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import (
     CommitOperationsResponse,
@@ -31,17 +33,18 @@ from tmi.threat_model.v1.sequencer_pb2 import (
     Outcome,
 )
 
-_LOCK = (
-    select(diagrams.c.threat_model_id, diagrams.c.session_id, diagrams.c.update_vector, diagrams.c.version)
+_LOCK = Prepared(
+    select(
+        cast(diagrams.c.threat_model_id, Text).label("threat_model_id"),
+        cast(diagrams.c.session_id, Text).label("session_id"),
+        diagrams.c.update_vector,
+        diagrams.c.version,
+    )
     .join_from(diagrams, threat_models)
     .where(
         diagrams.c.id == bindparam("diagram_id"), diagrams.c.deleted_at.is_(None), threat_models.c.deleted_at.is_(None)
     )
     .with_for_update(of=diagrams, key_share=True)
-)
-_ROLES = select(threat_model_access.c.principal_id, threat_model_access.c.role).where(
-    threat_model_access.c.threat_model_id == bindparam("threat_model_id"),
-    is_one_of(threat_model_access.c.principal_id, bindparam("principal_ids", type_=UuidList())),
 )
 _ADVANCE = (
     update(diagrams)
@@ -53,24 +56,38 @@ _ADVANCE = (
         session_activity_at=bindparam("now"),
     )
 )
+_WRITE = WriteTogether(*sequencer_cells.WRITES, operation_log.APPEND, *audit.WRITES, _ADVANCE)
 
 
 def commit_operations(
     connection: Connection, diagram_id: str, session_id: str, requests: Sequence[OperationRequest]
 ) -> CommitOperationsResponse:
     """Commits the operations in order; each is accepted, repeated, rejected or denied by itself."""
-    diagram = connection.execute(_LOCK, {"diagram_id": diagram_id}).one_or_none()
+    diagram = _LOCK.one_or_none(connection, {"diagram_id": diagram_id})
     if diagram is None or diagram.session_id is None or diagram.session_id != session_id:
         return CommitOperationsResponse(session_ended=True, update_vector=diagram.update_vector if diagram else 0)
 
-    requested_ids = [request.operation_id for request in requests if canonical_id(request.operation_id)]
-    known = operation_log.find(connection, diagram_id, requested_ids)
-    roles = _roles(connection, diagram.threat_model_id, [request.initiator for request in requests])
-    operations = [
-        _parsed(request.operation) if request.operation_id not in known and role >= WRITER else None
-        for request, role in zip(requests, roles, strict=True)
+    principals = [request.initiator for request in requests]
+    operations = [_parsed(request.operation) for request in requests]
+    named = [named_cells(operation) for operation in operations]
+    present = sequencer_read.read(
+        connection,
+        diagram_id,
+        diagram.threat_model_id,
+        operation_ids=[request.operation_id for request in requests if canonical_id(request.operation_id)],
+        principal_ids=access_ids(principals),
+        cell_ids={cell_id for cells in named for cell_id in cells},
+        for_addition=any("add" in kinds for cells in named for kinds in cells.values()),
+    )
+    known, loaded = present.committed, present.cells
+    roles = roles_of(present.access, principals)
+    applied = [
+        cells
+        for request, role, cells in zip(requests, roles, named, strict=True)
+        if role >= WRITER and request.operation_id not in known
     ]
-    loaded = sequencer_cells.load(connection, diagram_id, operations)
+    if sequencer_cells.need_all(applied, loaded.cells):
+        loaded = sequencer_cells.load_all(connection, diagram_id)
 
     committed: list[tuple[CommittedOperation, Principal]] = []
     results = []
@@ -89,10 +106,17 @@ def commit_operations(
 
     if committed:
         now = rfc3339.now()
-        sequencer_cells.save(connection, diagram_id, loaded)
-        operation_log.append(connection, diagram_id, session_id, committed, now)
-        audit.record_all(connection, _changes(diagram, diagram_id, committed, now))
-        connection.execute(_ADVANCE, {"of_diagram_id": diagram_id, "accepted": len(committed), "now": now})
+        _WRITE.execute(
+            connection,
+            {
+                **sequencer_cells.changes(diagram_id, loaded),
+                **operation_log.rows(diagram_id, session_id, committed, now),
+                **audit.rows(_changes(diagram, diagram_id, committed, now)),
+                "of_diagram_id": diagram_id,
+                "accepted": len(committed),
+                "now": now,
+            },
+        )
     return CommitOperationsResponse(results=results, update_vector=diagram.update_vector + len(committed))
 
 
@@ -125,11 +149,6 @@ def roles_of(access: dict[str, int], principals: Iterable[Principal]) -> list[in
 def access_ids(principals: Iterable[Principal]) -> list[str]:
     """The ids whose access entries count for any of the principals."""
     return [id_ for id_ in {id_ for principal in principals for id_ in principal_ids(principal)} if canonical_id(id_)]
-
-
-def _roles(connection: Connection, threat_model_id: str, principals: Sequence[Principal]) -> list[int]:
-    rows = connection.execute(_ROLES, {"threat_model_id": threat_model_id, "principal_ids": access_ids(principals)})
-    return roles_of({row.principal_id: row.role for row in rows}, principals)
 
 
 def _parsed(operation: bytes) -> Any:

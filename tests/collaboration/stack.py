@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from gateway.sockets.app import SocketApp
+from gateway.sockets.protocol import RoomWebSocketProtocol
 from services.collaboration.service import CollaborationService
 from services.shared import rpc
 from services.shared.principal import PRINCIPAL_KEY, PUBLIC_URL_KEY
@@ -107,7 +108,7 @@ class Gateway:
         self.port = self._listener.getsockname()[1]
         config = uvicorn.Config(
             self.app,
-            ws="websockets-sansio",
+            ws=RoomWebSocketProtocol,
             ws_max_size=settings.websocket_max_message_bytes,
             ws_per_message_deflate=False,
             lifespan="off",

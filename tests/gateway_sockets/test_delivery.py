@@ -8,12 +8,16 @@ from tmi.collaboration.v1.rooms_pb2 import Ack, Broadcast, Close, Direct, Gatewa
 from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
 
 
+def never(_: bytes) -> bool:
+    return False
+
+
 def room(limit: int = 4) -> RoomDelivery:
     return RoomDelivery(DiagramSession(session_id=SESSION), "gateway", limit)
 
 
 def joined(delivery: RoomDelivery, name: str = "a", vector: int = 5) -> SocketDelivery:
-    socket = delivery.join(name, principal(name), lambda: None)
+    socket = delivery.join(name, principal(name), lambda: None, never)
     if delivery.vector is None:
         delivery.receive(RoomFrame(rebase=Rebase(update_vector=vector)))
     delivery.receive(RoomFrame(state=State(socket_id=name, text=b"state", update_vector=vector)))
@@ -34,7 +38,7 @@ def kinds(frames: Iterable[GatewayFrame]) -> list[str | None]:
 def test_socket_gets_nothing_before_its_state_and_then_only_later_events() -> None:
     delivery = room()
     joined(delivery, "a")
-    socket = delivery.join("b", principal("b"), lambda: None)
+    socket = delivery.join("b", principal("b"), lambda: None, never)
     delivery.receive(event(6))
     delivery.receive(RoomFrame(broadcast=Broadcast(text=b"participants")))
     state = State(socket_id="b", text=b"state 7", following=[b"event 8"], update_vector=8)
@@ -49,6 +53,31 @@ def test_sending_socket_is_left_out_and_the_vector_advances() -> None:
     one, two = joined(delivery, "a"), joined(delivery, "b")
     delivery.receive(event(6, "a"))
     assert (list(one.queue), list(two.queue), delivery.vector) == ([], ["event 6"], 6)
+
+
+def test_broadcast_is_encoded_once_and_written_past_the_queue_only_where_that_cannot_wait() -> None:
+    delivery = room()
+    written: list[bytes] = []
+    is_writable = True
+
+    def write_now(frame: bytes) -> bool:
+        if is_writable:
+            written.append(frame)
+        return is_writable
+
+    sockets = [joined(delivery, name) for name in ("a", "b")]
+    for socket in sockets:
+        socket.write_now = write_now
+    delivery.receive(event(6))
+    assert written == [b"\x81\x07event 6"] * 2
+    assert written[0] is written[1]
+    sockets[0].push("direct")
+    delivery.receive(event(7))
+    assert list(sockets[0].queue) == ["direct", "event 7"], "nothing overtakes what is queued"
+    assert written[2:] == [b"\x81\x07event 7"]
+    is_writable = False
+    delivery.receive(event(8))
+    assert [socket.queue[-1] for socket in sockets] == ["event 8", "event 8"]
 
 
 def test_event_delivered_before_is_dropped() -> None:
@@ -145,7 +174,7 @@ def test_reattached_stream_opens_with_the_vector_and_repeats_what_is_not_settled
 def test_reattached_stream_asks_for_missing_states() -> None:
     delivery = room()
     joined(delivery, "a").is_synced = False
-    delivery.join("b", principal("b"), lambda: None)
+    delivery.join("b", principal("b"), lambda: None, never)
     frames = delivery.reattach()
     assert kinds(frames) == ["open", "join", "resync", "join"]
     assert [frame.join.rejoin for frame in frames if frame.HasField("join")] == [True, False]

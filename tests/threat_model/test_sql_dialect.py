@@ -1,13 +1,15 @@
+import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import orjson
 import pytest
 from sqlalchemy import Boolean, ColumnElement, Float, Integer, Text, bindparam, cast, literal, null, select
+from sqlalchemy.exc import IntegrityError
 
 from services.shared.database import Database
 from services.shared.sql_dialect import (
-    InsertBoth,
+    InsertRows,
     Json,
     JsonBoolean,
     JsonOptional,
@@ -21,13 +23,14 @@ from services.shared.sql_dialect import (
     UuidList,
     UuidText,
     WriteReturning,
+    WriteTogether,
     is_one_of,
     json_array,
     json_array_contains_any,
     json_object,
 )
 from services.threat_model.diagrams import DIAGRAMS
-from services.threat_model.tables import alias_counters, outbox
+from services.threat_model.tables import alias_counters, audit_entries, outbox
 
 ID = "6d5ef7b2-0000-4000-8000-000000000001"
 
@@ -112,17 +115,76 @@ def test_a_prepared_select_binds_by_type_and_ignores_other_parameters(any_databa
     assert any_database.read(lambda connection: empty.one_or_none(connection, {})) is None
 
 
-def test_two_inserts_at_once(any_database: Database) -> None:
-    def values(prefix: str) -> dict[str, Any]:
-        columns = alias_counters.c
-        return {column.name: bindparam(f"{prefix}_{column.name}", type_=column.type) for column in columns}
+def test_writes_together_insert_replace_update_and_delete(any_database: Database) -> None:
+    counters = alias_counters.c
+    scope = str(uuid.uuid4())
+    event = {
+        "event_type": "test",
+        "threat_model_id": scope,
+        "object_id": scope,
+        "payload": b'{"b":1.0}',
+        "created_at": datetime.now(UTC),
+    }
+    together = WriteTogether(
+        InsertRows(alias_counters, ["scope_id", "kind", "next_alias"], replace=["next_alias"]),
+        alias_counters.update().where(counters.kind == bindparam("of_kind")).values(next_alias=bindparam("new_alias")),
+        alias_counters.delete().where(is_one_of(counters.kind, bindparam("old_kinds", type_=TextList()))),
+        outbox.insert().values({name: bindparam(f"event_{name}", type_=outbox.c[name].type) for name in event}),
+    )
 
-    both = InsertBoth(alias_counters.insert().values(values("a")), alias_counters.insert().values(values("b")))
-    first = {"a_scope_id": ID, "a_kind": "first", "a_next_alias": 1}
-    second = {"b_scope_id": ID, "b_kind": "second", "b_next_alias": 2}
-    any_database.write(lambda connection: both.execute(connection, first, second))
-    query = select(alias_counters.c.kind).where(alias_counters.c.scope_id == ID).order_by(alias_counters.c.kind)
-    assert any_database.read(lambda connection: connection.execute(query).scalars().all()) == ["first", "second"]
+    def write(of_kind: str, new_alias: int, old_kinds: list[str], **rows: int) -> dict[str, int]:
+        values = [{"scope_id": scope, "kind": kind, "next_alias": alias} for kind, alias in rows.items()]
+        parameters = {"of_kind": of_kind, "new_alias": new_alias, "old_kinds": old_kinds, "unused": object()}
+        parameters |= {f"event_{name}": value for name, value in event.items()}
+        any_database.write(lambda connection: together.execute(connection, parameters | {"alias_counters": values}))
+        query = select(counters.kind, counters.next_alias).where(counters.scope_id == scope)
+        stored = any_database.read(lambda connection: connection.execute(query).all())
+        return {row.kind: row.next_alias for row in stored}
+
+    assert write("", 0, [], a=1, b=2, c=3) == {"a": 1, "b": 2, "c": 3}
+    assert write("c", 9, ["b"], a=5, d=2**31 - 1) == {"a": 5, "c": 9, "d": 2**31 - 1}
+    assert write("a", 6, ["c", "d", "e"]) == {"a": 6}
+    written = select(JsonVerbatim(outbox.c.payload)).where(outbox.c.object_id == scope)
+    payloads = any_database.read(lambda connection: connection.execute(written).scalars().all())
+    assert payloads == ['{"b":1.0}'] * 3
+
+
+def test_inserted_rows_keep_every_value(any_database: Database) -> None:
+    at = datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=UTC)
+    row = {
+        "id": str(uuid.uuid4()),
+        "threat_model_id": ID,
+        "object_type": "diagram",
+        "object_id": str(uuid.uuid4()),
+        "version": 7,
+        "change_type": "updated",
+        "actor_email": "",
+        "actor_provider": "tmi",
+        "actor_provider_id": 'it\'s "quoted" \\ 100% :name \u2028 😀',
+        "actor_display_name": "null",
+        "change_summary": None,
+        "before": b'{"z":1.50,"a":[ 1e2,"\\u0000"]}',
+        "created_at": at,
+    }
+    empty = {**row, "id": str(uuid.uuid4()), "before": None, "change_summary": "[1]"}
+    insert = WriteTogether(InsertRows(audit_entries, list(row)))
+    any_database.write(lambda connection: insert.execute(connection, {"audit_entries": [row, empty]}))
+    query = select(*audit_entries.c, JsonVerbatim(audit_entries.c.before).label("text")).where(
+        audit_entries.c.object_id == row["object_id"]
+    )
+    stored = any_database.read(
+        lambda connection: {found["id"]: dict(found) for found in connection.execute(query).mappings()}
+    )
+    assert isinstance(row["before"], bytes)
+    assert stored[row["id"]] == row | {"text": row["before"].decode(), "before": orjson.loads(row["before"])}
+    assert stored[empty["id"]] == empty | {"text": None}
+
+
+def test_an_inserted_row_with_a_key_that_exists_is_an_error(any_database: Database) -> None:
+    insert = WriteTogether(InsertRows(alias_counters, ["scope_id", "kind", "next_alias"]))
+    row = {"scope_id": str(uuid.uuid4()), "kind": "a", "next_alias": 1}
+    with pytest.raises(IntegrityError):
+        any_database.write(lambda connection: insert.execute(connection, {"alias_counters": [row, row]}))
 
 
 def test_an_insert_does_not_answer_with_a_subquery() -> None:
