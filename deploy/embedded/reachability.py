@@ -8,6 +8,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from deploy.embedded.process import StartFailure
 from services.shared import redis_connection
 from services.shared.database import Database, normalise
+from services.shared.startup import CannotStart
 
 
 def require_database(url: str) -> None:
@@ -33,8 +34,8 @@ def require_redis(url: str) -> None:
     try:
         with redis_connection.connect(url) as client:
             client.ping()
-    except ValueError as error:
-        raise StartFailure(f"TMI_REDIS_URL cannot be used: {_first_line(error)}") from error
+    except CannotStart as error:
+        raise StartFailure(str(error)) from error
     except redis.RedisError as error:
         raise StartFailure(
             f"No Redis answers at TMI_REDIS_URL ({_first_line(error)}): start it, or correct or unset TMI_REDIS_URL."

@@ -46,7 +46,7 @@ class Database:
                 parsed,
                 pool_size=pool_size,
                 max_overflow=0,
-                use_lifo=True,  # keeps few connections busy, whose prepared statements are warm
+                pool_use_lifo=True,  # keeps few connections busy, whose prepared statements are warm
                 pool_timeout=5,
                 pool_recycle=240,
                 connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c statement_timeout=30000"},
