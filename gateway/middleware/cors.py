@@ -30,7 +30,7 @@ class Cors:
         self._app = app
         self._allowed: dict[bytes, RawHeaders] = {}
         for origin in allowed_origins:
-            raw = origin.rstrip("/").encode()
+            raw = origin.encode()
             self._allowed[raw] = [
                 (b"access-control-allow-origin", raw),
                 (b"access-control-allow-credentials", b"true"),

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from redis.exceptions import RedisError
 
-from services.collaboration import effects
+from services.collaboration import effects, metrics
 from services.collaboration.presence import Presence
 from services.collaboration.relay import Relay
 from services.collaboration.room import HOST_DISCONNECTED, Room
@@ -199,6 +199,7 @@ class LiveRoom:
     async def _commit(self, operations: tuple[OperationRequest, ...]) -> None:
         response = await self._commit_group(operations)
         if response is not None:
+            metrics.count(response)
             self.room.committed(response, time.time())
             self.apply()
 

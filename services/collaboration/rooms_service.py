@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from uuid import uuid4
 
+from services.collaboration import metrics
 from services.collaboration.live_room import LiveRoom, Stream
 from services.collaboration.presence import Presence
 from services.collaboration.relay import Relay
@@ -50,6 +51,8 @@ class RoomsService:
         self._rooms: dict[str, LiveRoom] = {}
         self._subscriptions: set[asyncio.Task[None]] = set()
         self._is_draining = False
+        metrics.ROOMS.set_function(lambda: len(self._rooms))
+        metrics.SOCKETS.set_function(lambda: sum(len(room.room.sockets) for room in self.rooms))
 
     @property
     def rooms(self) -> Iterable[LiveRoom]:

@@ -8,6 +8,7 @@ import os
 from functools import cache
 from ipaddress import ip_address
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import (
@@ -41,7 +42,19 @@ def _require_ip_addresses(addresses: list[str]) -> list[str]:
     return addresses
 
 
+def _require_origins(origins: list[str]) -> list[str]:
+    """Origins (RFC 6454 section 6.2) without a trailing slash: they are compared as they are sent."""
+    normalised = []
+    for origin in origins:
+        parts = urlsplit(origin.rstrip("/"))
+        if parts.scheme not in ("http", "https") or not parts.hostname or "*" in origin or parts.path or parts.query:
+            raise ValueError(f"{origin!r} is no origin such as https://tmi.example.com")
+        normalised.append(f"{parts.scheme}://{parts.netloc.lower()}")
+    return normalised
+
+
 CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+OriginList = Annotated[CommaList, AfterValidator(_require_origins)]
 ReplicaList = Annotated[CommaList, AfterValidator(_require_ip_addresses)]
 
 _DEVELOPMENT_ORIGINS = ("http://localhost:4200", "http://localhost:8079")
@@ -60,8 +73,8 @@ class Settings(BaseSettings):
     server_port: int = 8080
     public_url: str = ""
     trusted_proxies: CommaList = []
-    cors_allowed_origins: CommaList = []
-    websocket_allowed_origins: CommaList = []
+    cors_allowed_origins: OriginList = []
+    websocket_allowed_origins: OriginList = []
     max_body_bytes: int = 5 * 1024 * 1024
     websocket_max_message_bytes: int = 64 * 1024
     websocket_queue_messages: int = 256

@@ -4,6 +4,7 @@ import asyncio
 from uuid import uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from deploy.embedded.valkey import EmbeddedValkey
 from services.shared.settings import Settings
@@ -56,6 +57,20 @@ async def test_state_comes_first_then_participants_with_true_roles(collaboration
             assert roles == {"alice": "writer", "carol": "reader"}
             assert update["initiating_user"] is None
             assert update["host"]["provider_id"] == update["current_presenter"]["provider_id"] == "alice"
+
+
+async def test_rooms_sockets_and_operations_are_counted(collaboration_settings: Settings) -> None:
+    def sample(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+    async with running(collaboration_settings, replicas=1, gateways=1) as stack:
+        before = sample("tmi_collaboration_operations_total", outcome="accepted")
+        await stack.open_session()
+        alice, _ = await stack.connect("alice"), await stack.connect("bob")
+        await alice.edit(cell())
+        await eventually(lambda: stack.diagram.vector == 4)
+        await eventually(lambda: sample("tmi_collaboration_operations_total", outcome="accepted") == before + 1)
+        assert (sample("tmi_collaboration_rooms"), sample("tmi_collaboration_sockets")) == (1, 2)
 
 
 async def test_killed_replica_is_not_noticed_and_loses_nothing(collaboration_settings: Settings) -> None:

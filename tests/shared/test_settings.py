@@ -51,3 +51,15 @@ def test_several_replicas_are_named_by_address_or_by_one_dns_name() -> None:
     assert Settings(collaboration_address=["dns:///collaboration:1"]).collaboration_address
     with pytest.raises(ValueError, match="resolves to all of them"):
         Settings(collaboration_address=["one:1", "two:1"])
+
+
+def test_allowed_origins_are_exact() -> None:
+    given = ["https://A.example/", "http://localhost:4200"]
+    assert Settings(cors_allowed_origins=given).cors_allowed_origins == ["https://a.example", "http://localhost:4200"]
+
+
+@pytest.mark.parametrize("origin", ["*", "https://*.example", "example.com", "ftp://a.example", "https://a.example/x"])
+def test_what_is_no_origin_is_refused(origin: str) -> None:
+    for name in ("cors_allowed_origins", "websocket_allowed_origins"):
+        with pytest.raises(ValueError, match="is no origin"):
+            Settings(**{name: [origin]})  # type: ignore[arg-type]
