@@ -11,7 +11,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     LargeBinary,
-    MetaData,
     SmallInteger,
     String,
     Table,
@@ -19,19 +18,12 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from services.shared.database import service_metadata
 from services.shared.sql_dialect import Json, UtcDateTime, UuidText
 
 SCHEMA = "auth"
 
-metadata = MetaData(
-    schema=SCHEMA,
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_name)s",
-    },
-)
+metadata = service_metadata(SCHEMA)
 
 users = Table(
     "users",

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -31,6 +31,19 @@ def normalise(url: str) -> URL:
     if name in ("sqlite", "sqlite3"):
         return parsed.set(drivername="sqlite+pysqlite")
     raise ValueError(f"unsupported database scheme {name!r}")
+
+
+def service_metadata(schema: str) -> MetaData:
+    """Tables of a service's schema. Constraints have names, so that migrations can change them."""
+    return MetaData(
+        schema=schema,
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+        },
+    )
 
 
 class Database:

@@ -13,7 +13,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     String,
     Table,
@@ -22,19 +21,12 @@ from sqlalchemy import (
     func,
 )
 
+from services.shared.database import service_metadata
 from services.shared.sql_dialect import Json, SerialId, UtcDateTime, UuidText
 
 SCHEMA = "threat_model"
 
-metadata = MetaData(
-    schema=SCHEMA,
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_name)s",
-    },
-)
+metadata = service_metadata(SCHEMA)
 
 # A local read model of auth's users and groups, so that a list of owners costs no call.
 principals = Table(

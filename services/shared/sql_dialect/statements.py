@@ -1,0 +1,207 @@
+"""Statements that are prepared once, write several rows, or lock."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    ClauseElement,
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    CursorResult,
+    Delete,
+    Dialect,
+    Insert,
+    Row,
+    ScalarSelect,
+    Select,
+    Table,
+    Text,
+    Update,
+    bindparam,
+    cast,
+    column,
+    func,
+    select,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.visitors import iterate
+from sqlalchemy.types import UserDefinedType
+
+from services.shared.sql_dialect.columns import Json
+
+
+def insert(connection: Connection, table: Table) -> Any:
+    """An INSERT with `on_conflict_do_nothing` and `on_conflict_do_update` (same API on both)."""
+    return postgresql.insert(table) if is_postgresql(connection) else sqlite.insert(table)
+
+
+class WriteReturning:
+    """An INSERT or UPDATE of one row that answers an expression over the row as it is afterwards.
+
+    One statement with RETURNING on PostgreSQL. SQLite's RETURNING does not see other tables, so
+    there the row is selected by `key` afterwards. Raises ValueError for an INSERT whose answer holds
+    a subquery: SQLAlchemy does not correlate it, so that it would answer every row of the table.
+    """
+
+    def __init__(self, write: Insert | Update, answer: ColumnElement[Any], key: ColumnElement[Any]) -> None:
+        if isinstance(write, Insert) and any(isinstance(part, ScalarSelect) for part in iterate(answer)):
+            raise ValueError("the answer of an INSERT cannot look into other tables")
+        self._write = write
+        self._returning = write.returning(answer)
+        self._select = select(answer).where(key == bindparam("written_key", type_=key.type))
+
+    def scalar(self, connection: Connection, parameters: Mapping[str, Any], key: str) -> Any:
+        """Writes and answers. key: of the row, for the SELECT."""
+        if is_postgresql(connection):
+            return connection.execute(self._returning, parameters).scalar_one()
+        connection.execute(self._write, parameters)
+        return connection.execute(self._select, {"written_key": key}).scalar_one()
+
+
+class InsertRows:
+    """An INSERT of any number of rows, also of none, for WriteTogether.
+
+    columns: what each row, a mapping by column name, has values for. replace: those of them that
+    overwrite a row with the same primary key, which is an error otherwise.
+    """
+
+    def __init__(self, table: Table, columns: Sequence[str], *, replace: Sequence[str] = ()) -> None:
+        self.parameter = table.name
+        """The parameter that holds the rows: a list of mappings."""
+        types = {name: table.c[name].type for name in columns}
+        # JSON travels as text: PostgreSQL refuses a \u0000 inside the array.
+        json_columns = tuple(name for name, type_ in types.items() if isinstance(type_, Json))
+        rows = (
+            func.json_to_recordset(bindparam(self.parameter, type_=_JsonRows(json_columns)))
+            .table_valued(*(column(name, Text() if name in json_columns else types[name]) for name in columns))
+            .render_derived(name=f"new_{table.name}", with_types=True)
+        )
+        values = [cast(rows.c[name], Json()) if name in json_columns else rows.c[name] for name in columns]
+        self.from_json = postgresql.insert(table).from_select(list(columns), select(*values))
+        self.one_by_one = sqlite.insert(table)
+        if replace:
+            key = list(table.primary_key)
+            old, new = self.from_json.excluded, self.one_by_one.excluded
+            self.from_json = self.from_json.on_conflict_do_update(
+                index_elements=key, set_={name: old[name] for name in replace}
+            )
+            self.one_by_one = self.one_by_one.on_conflict_do_update(
+                index_elements=key, set_={name: new[name] for name in replace}
+            )
+
+
+class _JsonRows(UserDefinedType[list[Mapping[str, Any]]]):
+    cache_ok = True
+
+    def __init__(self, json_columns: tuple[str, ...]) -> None:
+        self.json_columns = json_columns
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], str]:
+        """A JSON array of objects."""
+        json_text = Json().bind_processor(dialect)
+
+        def process(rows: list[Mapping[str, Any]]) -> str:
+            if self.json_columns:
+                rows = [{**row, **{name: json_text(row[name]) for name in self.json_columns}} for row in rows]
+            return orjson.dumps(rows).decode()
+
+        return process
+
+
+class WriteTogether:
+    """Independent writes, sent as one statement where the database can; none sees what another does.
+
+    Their parameters must have different names.
+    """
+
+    def __init__(self, *writes: InsertRows | Insert | Update | Delete) -> None:
+        *others, last = (write.from_json if isinstance(write, InsertRows) else write for write in writes)
+        for number, other in enumerate(others):
+            last = last.add_cte(other.cte(f"write_{number}"))
+        self._together = Prepared(last)
+        self._one_by_one = [write if isinstance(write, InsertRows) else Prepared(write) for write in writes]
+
+    def execute(self, connection: Connection, parameters: Mapping[str, Any]) -> None:
+        """Writes. Parameters that no statement has are ignored."""
+        if is_postgresql(connection):
+            self._together.execute(connection, parameters)
+            return
+        for write in self._one_by_one:
+            if isinstance(write, Prepared):
+                write.execute(connection, parameters)
+            elif rows := parameters[write.parameter]:
+                connection.execute(write.one_by_one, rows)
+
+
+class Prepared:
+    """A statement whose text is made once, for what is on the hot path.
+
+    Executing it skips what SQLAlchemy does for every execution, about 0.15 ms of CPU. Parameters are
+    bound by their types as always, and those that the statement does not have are ignored; values
+    come back as the driver returns them, so select texts, numbers and booleans only. No `IN` with a
+    list: use `is_one_of`.
+    """
+
+    def __init__(
+        self, statement: Select[*tuple[Any, ...]] | CompoundSelect[*tuple[Any, ...]] | Insert | Update | Delete
+    ) -> None:
+        self._statement = statement
+        self._compiled: dict[str, _CompiledText] = {}
+
+    def execute(self, connection: Connection, parameters: Mapping[str, Any]) -> CursorResult[*tuple[Any, ...]]:
+        """The result, as of Connection.execute."""
+        compiled = self._compiled.get(connection.dialect.name)
+        if compiled is None:
+            compiled = self._compiled[connection.dialect.name] = _CompiledText(self._statement, connection)
+        return connection.exec_driver_sql(compiled.text, compiled.arguments(parameters))
+
+    def one_or_none(self, connection: Connection, parameters: Mapping[str, Any]) -> Row[Any] | None:
+        """The row, None when there is none."""
+        return self.execute(connection, parameters).one_or_none()
+
+
+class _CompiledText:
+    def __init__(self, statement: ClauseElement, connection: Connection) -> None:
+        translation = connection.get_execution_options().get("schema_translate_map")
+        compiled = statement.compile(
+            dialect=connection.dialect,
+            schema_translate_map=translation,
+            compile_kwargs={"render_postcompile": True},
+        )
+        assert isinstance(compiled, SQLCompiler)
+        self.text = str(compiled)
+        if translation is not None:
+            self.text = compiled.preparer._render_schema_translates(self.text, translation)
+        self._names: list[str] | None = compiled.positiontup
+        self._constants = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
+        self._processors: dict[str, Callable[[Any], Any]] = {}
+        for name, bind in compiled.binds.items():
+            if processor := bind.type.dialect_impl(connection.dialect).bind_processor(connection.dialect):
+                self._processors[name] = processor
+        self._all = list(compiled.binds)
+
+    def arguments(self, parameters: Mapping[str, Any]) -> Any:
+        """In the driver's style, by name or by position."""
+        values = {}
+        for name in self._all:
+            value = parameters[name] if name in parameters else self._constants[name]
+            processor = self._processors.get(name)
+            values[name] = processor(value) if processor else value
+        return values if self._names is None else tuple(values[name] for name in self._names)
+
+
+def is_postgresql(connection: Connection) -> bool:
+    """True on PostgreSQL, the reference engine."""
+    return connection.dialect.name == "postgresql"
+
+
+def lock_migrations(connection: Connection) -> None:
+    """Serialises migrations across replicas until the transaction ends."""
+    if is_postgresql(connection):
+        connection.execute(text("SELECT pg_advisory_xact_lock(7203451)"))
+    else:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
