@@ -71,7 +71,7 @@ test: $(VENV)/development $(STUBS)/stamp ## Run every test on real stores
 $(UV):
 	@$(PYTHON) -m venv $(UV) && $(UV)/bin/python -m pip install --quiet --disable-pip-version-check uv
 
-COMPILE = $(UV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+COMPILE = $(UV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links pyproject.toml
 
 .PHONY: lock
