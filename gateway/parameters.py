@@ -206,7 +206,7 @@ def _range(name: str, least: float, most: float) -> str:
 
 def _string_parser(name: str, declaration: Parameter) -> Parser:
     if declaration.format == Format.FORMAT_UUID:
-        return lambda value: _uuid(name, value)
+        return lambda value: uuid(name, value)
     if declaration.format == Format.FORMAT_DATE_TIME:
         return lambda value: _date_time(name, value)
     if declaration.values:
@@ -224,7 +224,7 @@ def _string_parser(name: str, declaration: Parameter) -> Parser:
     return parse
 
 
-def _uuid(name: str, value: str) -> str:
+def uuid(name: str, value: str) -> str:
     """Canonical text of a UUID, RFC 9562 section 4; upper case is accepted."""
     if _UUID.fullmatch(value):
         return value

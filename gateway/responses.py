@@ -35,14 +35,20 @@ async def respond_json(exchange: Exchange, send: Send, status: int, body: bytes)
 
 
 async def respond_error(exchange: Exchange, send: Send, error: ApiError) -> None:
-    """Sends an error as `{"error", "error_description"}`, with `details` where there are any.
+    """Sends an error."""
+    headers, body = error_answer(error, exchange.request_id)
+    await respond(exchange, send, error.status, headers, body)
+
+
+def error_answer(error: ApiError, request_id: str) -> tuple[RawHeaders, bytes]:
+    """Headers and body of an error: `{"error", "error_description"}`, with `details` where there are any.
 
     An internal error carries the request id, which finds it in the logs.
     """
     message, details = error.message, error.details
     if error.status == 500:
-        message = f"{message} Request id: {exchange.request_id}."
-        details = {"context": {"request_id": exchange.request_id}}
+        message = f"{message} Request id: {request_id}."
+        details = {"context": {"request_id": request_id}}
     document: dict[str, object] = {
         "error": error.code,
         "error_description": _CONTROL_CHARACTERS.sub(" ", message)[:_LONGEST_MESSAGE],
@@ -51,4 +57,4 @@ async def respond_error(exchange: Exchange, send: Send, error: ApiError) -> None
         document["details"] = details
     headers: RawHeaders = [(b"content-type", JSON)]
     headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
-    await respond(exchange, send, error.status, headers, orjson.dumps(document))
+    return headers, orjson.dumps(document)

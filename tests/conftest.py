@@ -12,6 +12,7 @@ import redis
 
 from deploy.embedded.postgres import EmbeddedPostgres
 from deploy.embedded.valkey import EmbeddedValkey
+from services.shared.settings import Settings
 
 _DATABASES = itertools.count()
 
@@ -85,3 +86,9 @@ def redis_url(valkey: EmbeddedValkey) -> str:
 def project() -> Path:
     """The top folder of the project."""
     return Path(__file__).parent.parent
+
+
+@pytest.fixture
+def collaboration_settings(redis_url: str) -> Settings:
+    """Settings of a collaboration replica and of the sockets in front of it."""
+    return Settings(build_mode="test", redis_url=redis_url, host_grace_seconds=0.5)

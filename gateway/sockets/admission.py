@@ -3,16 +3,16 @@
 import re
 from dataclasses import dataclass
 from urllib.parse import parse_qs
-from uuid import UUID
 
-import orjson
 from starlette.types import Scope, Send
 
-from services.shared.errors import ApiError, forbidden, invalid_id, not_found, unauthorized
+from gateway.parameters import uuid
+from gateway.responses import error_answer
+from services.shared.errors import ApiError, forbidden, not_found, unauthorized
 
-_UUID_SEGMENT = r"([^/]*)"
-_MODEL_PATH = re.compile(rf"/threat_models/{_UUID_SEGMENT}/diagrams/{_UUID_SEGMENT}/ws")
-_DIAGRAM_PATH = re.compile(rf"/ws/diagrams/{_UUID_SEGMENT}")
+_SEGMENT = r"([^/]*)"
+_MODEL_PATH = re.compile(rf"/threat_models/{_SEGMENT}/diagrams/{_SEGMENT}/ws")
+_DIAGRAM_PATH = re.compile(rf"/ws/diagrams/{_SEGMENT}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ def socket_request(scope: Scope, allowed_origins: list[str]) -> SocketRequest:
     """
     path = scope["path"]
     if match := _MODEL_PATH.fullmatch(path):
-        threat_model_id, diagram_id = _uuid(match[1], "threat_model_id"), _uuid(match[2], "diagram_id")
+        threat_model_id, diagram_id = uuid("threat_model_id", match[1]), uuid("diagram_id", match[2])
     elif match := _DIAGRAM_PATH.fullmatch(path):
-        threat_model_id, diagram_id = "", _uuid(match[1], "diagram_id")
+        threat_model_id, diagram_id = "", uuid("diagram_id", match[1])
     else:
         raise not_found("There is no WebSocket at this path.")
     check_origin(scope, allowed_origins)
@@ -44,18 +44,7 @@ def socket_request(scope: Scope, allowed_origins: list[str]) -> SocketRequest:
     if not ticket:
         raise unauthorized()
     session_id = query.get("session_id", [""])[0]
-    return SocketRequest(threat_model_id, diagram_id, _uuid(session_id, "session_id") if session_id else "", ticket)
-
-
-def _uuid(text: str, name: str) -> str:
-    try:
-        return str(UUID(text)) if len(text) == 36 else _malformed(name)
-    except ValueError:
-        return _malformed(name)
-
-
-def _malformed(name: str) -> str:
-    raise invalid_id(f"{name} is not a UUID.")
+    return SocketRequest(threat_model_id, diagram_id, uuid("session_id", session_id) if session_id else "", ticket)
 
 
 def check_origin(scope: Scope, allowed: list[str]) -> None:
@@ -72,12 +61,9 @@ def check_origin(scope: Scope, allowed: list[str]) -> None:
         raise forbidden("This origin may not open a WebSocket.")
 
 
-async def deny(send: Send, error: ApiError) -> None:
+async def deny(send: Send, error: ApiError, request_id: str) -> None:
     """Answers the handshake with an HTTP error (ASGI extension websocket.http.response)."""
-    body: dict[str, object] = {"error": error.code, "error_description": error.message}
-    if error.details:
-        body["details"] = error.details
-    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-    headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
+    headers, body = error_answer(error, request_id)
+    headers.append((b"cache-control", b"no-store"))
     await send({"type": "websocket.http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": orjson.dumps(body)})
+    await send({"type": "websocket.http.response.body", "body": body})

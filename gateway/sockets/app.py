@@ -58,14 +58,15 @@ class SocketApp:
         event = await receive()
         if event["type"] != "websocket.connect":
             return
+        request_id = scope.get("state", {}).get("request_id") or str(uuid4())
         try:
             request = socket_request(scope, self._settings.allowed_socket_origins)
             # The ASGI server logs the path with its query string: the ticket must not be in it.
             scope["query_string"] = b""
             self._revocations.require()
-            admitted = await self._admit(request, scope)
+            admitted = await self._admit(request, request_id)
         except ApiError as error:
-            await deny(send, error)
+            await deny(send, error, request_id)
             return
         await send({"type": "websocket.accept"})
         connection = Connection(admitted.principal, receive, send, frame_writer(scope))
@@ -75,14 +76,13 @@ class SocketApp:
         finally:
             self._connections.discard(connection)
 
-    async def _admit(self, request: SocketRequest, scope: Scope) -> AdmitResponse:
+    async def _admit(self, request: SocketRequest, request_id: str) -> AdmitResponse:
         message = AdmitRequest(
             threat_model_id=request.threat_model_id,
             diagram_id=request.diagram_id,
             session_id=request.session_id,
             ticket=request.ticket,
         )
-        request_id = scope.get("state", {}).get("request_id") or str(uuid4())
         try:
             admitted: AdmitResponse = await self._rooms.Admit(
                 message, timeout=ADMIT_SECONDS, metadata=((REQUEST_ID_KEY, request_id),)

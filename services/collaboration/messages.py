@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import orjson
 
-from services.collaboration.participants import Participant, user_object
+from services.collaboration.participants import Participant
 from services.shared import rfc3339
+from services.shared.principal import user_object
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import CommittedOperation, DiagramState
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.shared import rfc3339
+from services.shared.principal import user_object
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import Role
 
@@ -36,17 +37,6 @@ class Participant:
             "permissions": permissions(self.role),
             "last_activity": rfc3339.to_text(datetime.fromtimestamp(self.last_activity_at, UTC)),
         }
-
-
-def user_object(principal: Principal) -> dict[str, str]:
-    """The User object of the contract."""
-    return {
-        "principal_type": "user",
-        "provider": principal.provider,
-        "provider_id": principal.provider_id,
-        "display_name": principal.display_name,
-        "email": principal.email,
-    }
 
 
 def permissions(role: "Role.ValueType") -> str:

@@ -1,11 +1,14 @@
 """Calls to the sequencer of the threat-model service, with deadlines and ApiError as the only error."""
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
+from services.shared import log
 from services.shared.errors import ApiError, from_rpc_error
+from services.shared.principal import REQUEST_ID_KEY
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1 import sequencer_pb2 as messages
 from tmi.threat_model.v1.sequencer_pb2_grpc import SequencerStub
@@ -27,19 +30,24 @@ class SequencerClient:
     ) -> messages.OpenSessionResponse:
         """The diagram's session, created when there is none."""
         request = messages.OpenSessionRequest(threat_model_id=threat_model_id, diagram_id=diagram_id, host=host)
-        return await _answer(self._stub.OpenSession(request, timeout=CALL_SECONDS))
+        return await _call(self._stub.OpenSession, request, CALL_SECONDS)
 
-    async def get_session(self, threat_model_id: str, diagram_id: str, principal: Principal) -> messages.DiagramSession:
-        """The diagram's session. ApiError 404 when it has none, 403 when the principal may not read."""
+    async def get_session(
+        self, threat_model_id: str, diagram_id: str, principal: Principal, *, may_be_absent: bool = False
+    ) -> messages.DiagramSession:
+        """The diagram's session. ApiError 403 when the principal may not read.
+
+        When it has none: without a session_id if that may be, else ApiError 404.
+        """
         request = messages.GetSessionRequest(
-            threat_model_id=threat_model_id, diagram_id=diagram_id, principal=principal
+            threat_model_id=threat_model_id, diagram_id=diagram_id, principal=principal, may_be_absent=may_be_absent
         )
-        return await _answer(self._stub.GetSession(request, timeout=CALL_SECONDS))
+        return await _call(self._stub.GetSession, request, CALL_SECONDS)
 
     async def list_sessions(self, principal: Principal | None = None) -> Sequence[messages.DiagramSession]:
         """Sessions the principal may read, or all."""
         request = messages.ListSessionsRequest(principal=principal)
-        return (await _answer(self._stub.ListSessions(request, timeout=CALL_SECONDS))).sessions
+        return (await _call(self._stub.ListSessions, request, CALL_SECONDS)).sessions
 
     async def close_session(self, diagram_id: str, session_id: str, idle_since: float | None = None) -> bool:
         """Ends a session; idle_since (Unix seconds): only if nothing happened in it since. True when it ended."""
@@ -48,41 +56,43 @@ class SequencerClient:
             session_id=session_id,
             idle_since=None if idle_since is None else int(idle_since * 1000),
         )
-        return (await _answer(self._stub.CloseSession(request, timeout=CALL_SECONDS))).closed
+        return (await _call(self._stub.CloseSession, request, CALL_SECONDS)).closed
 
     async def touch_sessions(self, session_ids: Iterable[str]) -> set[str]:
         """Notes that sessions have participants; answers those that are still open."""
         request = messages.TouchSessionsRequest(session_ids=session_ids)
-        return set((await _answer(self._stub.TouchSessions(request, timeout=CALL_SECONDS))).session_ids)
+        return set((await _call(self._stub.TouchSessions, request, CALL_SECONDS)).session_ids)
 
     async def commit_operations(
         self, diagram_id: str, session_id: str, operations: Iterable[messages.OperationRequest]
     ) -> messages.CommitOperationsResponse:
         """Commits operations in order. Repeating a call is harmless."""
         request = messages.CommitOperationsRequest(diagram_id=diagram_id, session_id=session_id, operations=operations)
-        return await _answer(self._stub.CommitOperations(request, timeout=COMMIT_SECONDS))
+        return await _call(self._stub.CommitOperations, request, COMMIT_SECONDS)
 
     async def read_operations(self, diagram_id: str, after_vector: int) -> messages.ReadOperationsResponse:
         """Committed operations after a vector."""
         request = messages.ReadOperationsRequest(diagram_id=diagram_id, after_vector=after_vector)
-        return await _answer(self._stub.ReadOperations(request, timeout=CALL_SECONDS))
+        return await _call(self._stub.ReadOperations, request, CALL_SECONDS)
 
     async def diagram_state(self, diagram_id: str) -> messages.DiagramState:
         """The whole diagram."""
         request = messages.GetDiagramStateRequest(diagram_id=diagram_id)
-        return await _answer(self._stub.GetDiagramState(request, timeout=CALL_SECONDS))
+        return await _call(self._stub.GetDiagramState, request, CALL_SECONDS)
 
     async def check_access(
         self, diagram_id: str, principals: Iterable[Principal]
     ) -> Sequence["messages.Role.ValueType"]:
         """Present roles, in the order of the principals."""
         request = messages.CheckAccessRequest(diagram_id=diagram_id, principals=principals)
-        return (await _answer(self._stub.CheckAccess(request, timeout=CALL_SECONDS))).roles
+        return (await _call(self._stub.CheckAccess, request, CALL_SECONDS)).roles
 
 
-async def _answer(call: Awaitable[Answer]) -> Answer:
+async def _call(method: Callable[..., Awaitable[Answer]], request: Message, seconds: float) -> Answer:
+    """Calls with a deadline, and with the id of the request that is being served, if there is one."""
+    identifier = log.request_id.get()
     try:
-        return await call
+        return await method(request, timeout=seconds, metadata=((REQUEST_ID_KEY, identifier),) if identifier else None)
     except grpc.aio.AioRpcError as error:
         raise from_rpc_error(error) from error
 

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 from redis.exceptions import RedisError
 
-from services.collaboration.participants import Participant, participants, same_user, user_object
+from services.collaboration.participants import Participant, participants, same_user
 from services.collaboration.presence import Presence
 from services.collaboration.rooms_service import RoomsService
 from services.collaboration.sequencer_client import SequencerClient
 from services.collaboration.tickets import Tickets
-from services.shared.errors import ApiError, not_found
-from services.shared.principal import Call
+from services.shared.errors import not_found
+from services.shared.principal import Call, user_object
 from services.shared.rpc import Reply
 from tmi.collaboration.v1.relay_pb2 import Ticket
 from tmi.collaboration.v1.sessions_pb2 import (
@@ -62,24 +62,14 @@ class SessionsService:
 
     async def end_diagram_session(self, request: EndDiagramSessionRequest, call: Call) -> Reply:
         """Ends the session when the caller is its host; 204 also when there is nothing to end."""
-        try:
-            session = await self._sequencer.get_session(request.threat_model_id, request.diagram_id, call.caller)
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            await self._require_diagram(request)
-            return Reply(status=204)
-        if same_user(session.host, call.caller):
+        session = await self._sequencer.get_session(
+            request.threat_model_id, request.diagram_id, call.caller, may_be_absent=True
+        )
+        if session.session_id and same_user(session.host, call.caller):
             await self._sequencer.close_session(session.diagram_id, session.session_id)
             loop = asyncio.get_running_loop()
             loop.call_later(ANNOUNCE_SECONDS, self._rooms.announce_end, session.session_id, ENDED_BY_HOST)
         return Reply(status=204)
-
-    async def _require_diagram(self, request: EndDiagramSessionRequest) -> None:
-        """Tells a diagram without a session from one that does not exist in this threat model."""
-        state = await self._sequencer.diagram_state(request.diagram_id)
-        if state.threat_model_id != request.threat_model_id:
-            raise not_found("Diagram not found.")
 
     async def list_my_sessions(self, _: ListMySessionsRequest, call: Call) -> Reply:
         """Sessions on threat models that the caller may read, as a bare array."""

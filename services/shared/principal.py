@@ -38,6 +38,11 @@ class Call:
             raise unauthorized()
         return self.principal
 
+    @property
+    def gate(self) -> "Gate.ValueType":
+        """What the operation declares about who may call it; an internal RPC declares nothing."""
+        return Gate.GATE_UNSPECIFIED if self.operation is None else self.operation.declaration.gate
+
 
 def call_from_metadata(operation: HttpOperation | None, metadata: Iterable[tuple[str, str | bytes]]) -> Call:
     """Reads what the gateway attached."""
@@ -71,3 +76,14 @@ def metadata_for(call: Call) -> tuple[tuple[str, str | bytes], ...]:
     if call.principal is not None:
         metadata.append((PRINCIPAL_KEY, call.principal.SerializeToString()))
     return tuple(metadata)
+
+
+def user_object(principal: Principal) -> dict[str, str]:
+    """The User object of the contract."""
+    return {
+        "principal_type": "user",
+        "provider": principal.provider,
+        "provider_id": principal.provider_id,
+        "display_name": principal.display_name,
+        "email": principal.email,
+    }

@@ -2,7 +2,7 @@
 
 from sqlalchemy import ColumnElement, ScalarSelect, bindparam, func, select
 
-from services.shared.errors import forbidden
+from services.shared.errors import ApiError, forbidden, not_found
 from services.shared.principal import EVERYONE_GROUP_ID
 from services.shared.sql_dialect import UuidList, is_one_of
 from services.threat_model.tables import OWNER, READER, WRITER, threat_model_access
@@ -49,3 +49,8 @@ def require(role: int | None, gate: "Gate.ValueType") -> None:
     """Raises ApiError 403 when the role is not enough for the gate."""
     if (role or 0) < required_role(gate):
         raise forbidden("You do not have the role on this threat model that this needs.")
+
+
+def no_threat_model() -> ApiError:
+    """404 for a threat model that is unknown or deleted."""
+    return not_found("There is no such threat model.")

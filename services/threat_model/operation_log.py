@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection, bindparam, select
 
 from services.shared.errors import not_found
@@ -84,19 +83,6 @@ def read(connection: Connection, diagram_id: str, after_vector: int, limit: int)
         update_vector=current,
         complete=complete,
         session_id=rows[0].session_id or "",
-    )
-
-
-def user_json(principal: Principal) -> bytes:
-    """The contract's User object."""
-    return orjson.dumps(
-        {
-            "principal_type": "user",
-            "provider": principal.provider,
-            "provider_id": principal.provider_id,
-            "display_name": principal.display_name,
-            "email": principal.email,
-        }
     )
 
 

@@ -78,7 +78,9 @@ class Sequencer:
         """Finds the diagram's session. Raises ApiError 400, 403, 404."""
         threat_model_id, diagram_id = _id(request.threat_model_id), _id(request.diagram_id)
         return self._database.read(
-            lambda connection: sessions.get_session(connection, threat_model_id, diagram_id, request.principal)
+            lambda connection: sessions.get_session(
+                connection, threat_model_id, diagram_id, request.principal, may_be_absent=request.may_be_absent
+            )
         )
 
     def list_sessions(self, request: messages.ListSessionsRequest, _call: Call) -> messages.ListSessionsResponse:

@@ -18,6 +18,7 @@ import orjson
 from sqlalchemy import Connection, Text, bindparam, cast, select, update
 
 from services.shared import rfc3339
+from services.shared.principal import user_object
 from services.shared.sql_dialect import Prepared, WriteTogether
 from services.threat_model import audit, operation_log, sequencer_cells, sequencer_read
 from services.threat_model.access import principal_ids
@@ -177,7 +178,7 @@ def _apply(cells: CellSet, request: OperationRequest, operation: object, vector:
             update_vector=vector,
             operation_id=request.operation_id,
             socket_id=request.socket_id,
-            initiating_user=operation_log.user_json(request.initiator),
+            initiating_user=orjson.dumps(user_object(request.initiator)),
             operation=orjson.dumps(effective),
         ),
     )

@@ -125,10 +125,17 @@ def open_session(
     return session, True
 
 
-def get_session(connection: Connection, threat_model_id: str, diagram_id: str, principal: Principal) -> DiagramSession:
-    """The diagram's session. Raises ApiError 404 (also when there is none) or 403."""
+def get_session(
+    connection: Connection, threat_model_id: str, diagram_id: str, principal: Principal, *, may_be_absent: bool
+) -> DiagramSession:
+    """The diagram's session; without a session_id when there is none and that may be.
+
+    Raises ApiError 404 or 403.
+    """
     row = _readable(connection, _FIND, threat_model_id, diagram_id, principal)
     if row.session_id is None:
+        if may_be_absent:
+            return _description(row)
         raise not_found("The diagram has no collaboration session.")
     return _session(row)
 

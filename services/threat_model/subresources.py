@@ -23,7 +23,6 @@ from services.threat_model import access, audit, bodies, filters, json_patch, pr
 from services.threat_model.identifiers import next_alias
 from services.threat_model.resource import SubResource
 from services.threat_model.tables import OWNER, threat_models
-from tmi.options.v1.options_pb2 import Gate
 
 _THREAT_MODEL_ID = bindparam("threat_model_id", type_=UuidText)
 _ROW_ID = bindparam("row_id", type_=UuidText)
@@ -60,8 +59,8 @@ class SubResourceHandlers:
         parameters = values | self._scope(request, call) | {"limit": request.limit, "offset": request.offset}
         row = self._database.read(lambda connection: statement.one_or_none(connection, parameters))
         if row is None:
-            raise _no_threat_model()
-        access.require(row.role, _gate(call))
+            raise access.no_threat_model()
+        access.require(row.role, call.gate)
         if request.include_deleted and row.role != OWNER and not call.caller.is_administrator:
             raise forbidden("Only an owner or an administrator may list what was deleted.")
         return Reply(
@@ -74,8 +73,8 @@ class SubResourceHandlers:
         parameters = self._scope(request, call)
         row = self._database.read(lambda connection: self._statements.get.one_or_none(connection, parameters))
         if row is None:
-            raise _no_threat_model()
-        access.require(row.role, _gate(call))
+            raise access.no_threat_model()
+        access.require(row.role, call.gate)
         if row.version is None:
             raise self._missing()
         return Reply(row.document.encode(), headers=[preconditions.entity_tag(row.version)])
@@ -91,8 +90,8 @@ class SubResourceHandlers:
         def work(connection: Connection) -> bytes:
             role = connection.execute(self._statements.lock_parent, self._scope(request, call)).one_or_none()
             if role is None:
-                raise _no_threat_model()
-            access.require(role.role, _gate(call))
+                raise access.no_threat_model()
+            access.require(role.role, call.gate)
             resource.rules.check(connection, request.threat_model_id, {}, values)
             now = rfc3339.now()
             columns = resource.rules.store(connection, None, values)
@@ -206,10 +205,10 @@ class SubResourceHandlers:
         if row is None:
             parent = connection.execute(self._statements.parent, parameters).one_or_none()
             if parent is None:
-                raise _no_threat_model()
-            access.require(parent.role, _gate(call))
+                raise access.no_threat_model()
+            access.require(parent.role, call.gate)
             raise self._missing()
-        access.require(row.role, _gate(call))
+        access.require(row.role, call.gate)
         return row
 
     def _record(
@@ -314,12 +313,3 @@ class _Statements:
         total = select(func.count()).select_from(table).where(*matching).correlate(threat_models).scalar_subquery()
         page = select(self._role, total.label("total"), json_array(items).label("page"))
         return Prepared(page.where(*_LIVE_THREAT_MODEL))
-
-
-def _gate(call: Call) -> "Gate.ValueType":
-    assert call.operation is not None
-    return call.operation.declaration.gate
-
-
-def _no_threat_model() -> ApiError:
-    return not_found("There is no such threat model.")

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 
 from services.shared import rfc3339
 from services.shared.database import Database
-from services.shared.errors import ApiError, conflict, not_found
+from services.shared.errors import conflict
 from services.shared.principal import Call
 from services.shared.rpc import Handler, Reply
 from services.shared.sql_dialect import (
@@ -35,7 +35,6 @@ from services.threat_model.threat_model_patch import (
     present_roles,
     require_owner,
 )
-from tmi.options.v1.options_pb2 import Gate
 
 KIND = "threat_model"
 
@@ -116,8 +115,8 @@ class ThreatModelHandlers:
         parameters = _scope(request, call)
         row = self._database.read(lambda connection: _GET.one_or_none(connection, parameters))
         if row is None:
-            raise _missing()
-        access.require(row.role, _gate(call))
+            raise access.no_threat_model()
+        access.require(row.role, call.gate)
         return Reply(row.document.encode(), headers=[preconditions.entity_tag(row.version)])
 
     def create(self, request: Any, call: Call) -> Reply:
@@ -262,19 +261,10 @@ def _locked(connection: Connection, request: Any, call: Call) -> Row[Any]:
 
 def _checked(row: Row[Any] | None, call: Call) -> Row[Any]:
     if row is None:
-        raise _missing()
-    access.require(row.role, _gate(call))
+        raise access.no_threat_model()
+    access.require(row.role, call.gate)
     return row
 
 
 def _scope(request: Any, call: Call) -> dict[str, Any]:
     return {"row_id": request.threat_model_id, access.PRINCIPAL_IDS: access.principal_ids(call.caller)}
-
-
-def _gate(call: Call) -> "Gate.ValueType":
-    assert call.operation is not None
-    return call.operation.declaration.gate
-
-
-def _missing() -> ApiError:
-    return not_found("There is no such threat model.")

@@ -10,7 +10,7 @@ import orjson
 
 from services.shared import rpc
 from services.shared.errors import forbidden, not_found, unavailable
-from services.shared.principal import Call
+from services.shared.principal import Call, user_object
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1 import sequencer_pb2 as messages
 
@@ -31,24 +31,13 @@ def _now() -> int:
     return int(time.time() * 1000)
 
 
-def user_json(principal: Principal) -> bytes:
-    return orjson.dumps(
-        {
-            "principal_type": "user",
-            "provider": principal.provider,
-            "provider_id": principal.provider_id,
-            "email": principal.email,
-            "display_name": principal.display_name,
-        }
-    )
-
-
 class FakeSequencer:
     """Roles are given by user id in `diagram.roles`. `is_down` makes every call UNAVAILABLE."""
 
     def __init__(self) -> None:
         self.diagrams: dict[str, Diagram] = {}
         self.is_down = False
+        self.request_ids: list[str] = []
         self.group_sizes: list[int] = []
         self.poisoned: set[str] = set()
 
@@ -105,9 +94,12 @@ class FakeSequencer:
             )
         return messages.OpenSessionResponse(session=diagram.session, created=created)
 
-    async def get_session(self, request: messages.GetSessionRequest, _: Call) -> messages.DiagramSession:
+    async def get_session(self, request: messages.GetSessionRequest, call: Call) -> messages.DiagramSession:
+        self.request_ids.append(call.request_id)
         diagram = self._readable(request.threat_model_id, request.diagram_id, request.principal)
         if diagram.session is None:
+            if request.may_be_absent:
+                return messages.DiagramSession(threat_model_id=request.threat_model_id, diagram_id=request.diagram_id)
             raise not_found("The diagram has no session.")
         return diagram.session
 
@@ -187,7 +179,7 @@ class FakeSequencer:
             update_vector=diagram.vector,
             operation_id=request.operation_id,
             socket_id=request.socket_id,
-            initiating_user=user_json(request.initiator),
+            initiating_user=orjson.dumps(user_object(request.initiator)),
             operation=orjson.dumps({"type": "patch", "cells": effective}),
         )
         diagram.log[diagram.vector] = diagram.by_id[request.operation_id] = committed

@@ -18,7 +18,7 @@ from gateway.sockets.app import SocketApp
 from gateway.sockets.protocol import RoomWebSocketProtocol
 from services.collaboration.service import CollaborationService
 from services.shared import rpc
-from services.shared.principal import PRINCIPAL_KEY, PUBLIC_URL_KEY
+from services.shared.principal import PRINCIPAL_KEY, PUBLIC_URL_KEY, REQUEST_ID_KEY
 from services.shared.redis_connection import connect_async
 from services.shared.settings import Settings
 from tests.collaboration.fake_sequencer import Diagram, FakeSequencer
@@ -28,6 +28,7 @@ from tmi.collaboration.v1.sessions_pb2_grpc import SessionsStub
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import ROLE_OWNER, ROLE_READER, ROLE_WRITER
 
+REQUEST_ID = "request-of-the-test"
 PUBLIC_URL = "https://tmi.example.com/api"
 
 
@@ -233,7 +234,11 @@ class Stack:
     async def call_with_metadata(
         self, name: str, method: str, request: Any, replica: int = 0
     ) -> tuple[Any, dict[str, Any]]:
-        metadata = ((PRINCIPAL_KEY, principal(name).SerializeToString()), (PUBLIC_URL_KEY, PUBLIC_URL))
+        metadata = (
+            (PRINCIPAL_KEY, principal(name).SerializeToString()),
+            (PUBLIC_URL_KEY, PUBLIC_URL),
+            (REQUEST_ID_KEY, REQUEST_ID),
+        )
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.replicas[replica].port}") as channel:
             call = getattr(SessionsStub(channel), method)(request, metadata=metadata)
             answer = await call

@@ -11,7 +11,7 @@ from deploy.embedded.valkey import EmbeddedValkey
 from services.collaboration.sessions_service import websocket_url
 from services.shared.errors import ApiError, from_rpc_error
 from services.shared.settings import Settings
-from tests.collaboration.stack import Stack, running
+from tests.collaboration.stack import REQUEST_ID, Stack, running
 from tmi.collaboration.v1 import sessions_pb2
 from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
 
@@ -59,6 +59,12 @@ async def test_first_join_creates_and_later_ones_find_the_session(stack: Stack) 
         "websocket_url": f"wss://tmi.example.com/api/threat_models/{stack.diagram.threat_model_id}"
         f"/diagrams/{stack.diagram.diagram_id}/ws?session_id={created['session_id']}",
     }
+
+
+async def test_the_sequencer_learns_which_request_it_serves(stack: Stack) -> None:
+    await stack.open_session()
+    await stack.call("alice", "GetDiagramSession", of(stack, sessions_pb2.GetDiagramSessionRequest))
+    assert stack.sequencer.request_ids[-1] == REQUEST_ID
 
 
 async def test_connected_users_are_listed_once_with_their_own_roles_on_every_replica(stack: Stack) -> None:

@@ -397,7 +397,7 @@ def test_reads_are_one_statement_each(world: World, count_statements: Count) -> 
     session_id = world.diagram().session_id
     identity = {"threat_model_id": world.threat_model_id, "diagram_id": world.diagram_id}
     calls: list[tuple[str, Message]] = [
-        ("GetSession", messages.GetSessionRequest(principal=world.owner, **identity)),
+        ("GetSession", messages.GetSessionRequest(principal=world.owner, may_be_absent=False, **identity)),
         ("ListSessions", messages.ListSessionsRequest(principal=world.owner)),
         ("TouchSessions", messages.TouchSessionsRequest(session_ids=[session_id])),
         ("ReadOperations", messages.ReadOperationsRequest(diagram_id=world.diagram_id)),

@@ -33,7 +33,10 @@ def test_a_session_and_a_commit_over_grpc(concurrent_world: World, stub: Sequenc
     identity = {"threat_model_id": world.threat_model_id, "diagram_id": world.diagram_id}
     opened = stub.OpenSession(messages.OpenSessionRequest(host=world.owner, **identity))
     assert opened.created
-    assert stub.GetSession(messages.GetSessionRequest(principal=world.owner, **identity)) == opened.session
+    assert (
+        stub.GetSession(messages.GetSessionRequest(principal=world.owner, may_be_absent=False, **identity))
+        == opened.session
+    )
     committed = stub.CommitOperations(
         messages.CommitOperationsRequest(
             diagram_id=world.diagram_id,

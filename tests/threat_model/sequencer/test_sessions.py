@@ -56,6 +56,17 @@ def close(world: World, session_id: str, **keys: Any) -> bool:
     return closed
 
 
+def test_a_session_that_may_be_absent_is_answered_without_an_id(world: World) -> None:
+    identity = {"threat_model_id": world.threat_model_id, "diagram_id": world.diagram_id}
+    request = messages.GetSessionRequest(principal=world.owner, may_be_absent=True, **identity)
+    absent = world.call("GetSession", request)
+    assert (absent.session_id, absent.diagram_id, absent.HasField("host")) == ("", world.diagram_id, False)
+    request.threat_model_id = str(uuid.uuid4())
+    with pytest.raises(ApiError) as caught:
+        world.call("GetSession", request)
+    assert caught.value.status == 404
+
+
 def test_the_first_opens_the_session_and_the_next_finds_it(world: World) -> None:
     reader = world.new_principal("reader")
     world.grant(reader.user_id, READER)
