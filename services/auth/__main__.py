@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from services.auth import housekeeping, startup
-from services.auth.administrators import FirstAdministrator
+from services.auth.directory.administrators import FirstAdministrator
+from services.auth.schema import SCHEMA
 from services.auth.service import add_services
-from services.auth.signing_keys import SigningKeys
-from services.auth.tables import SCHEMA
+from services.auth.tokens.signing_keys import SigningKeys
 from services.shared import migrations, redis_connection, rfc3339, server
 from services.shared.database import Database
 from services.shared.settings import Settings

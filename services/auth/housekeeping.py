@@ -8,7 +8,8 @@ from datetime import datetime
 from sqlalchemy import Connection, delete
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.auth.tables import login_sessions, revocations, signing_keys
+from services.auth.sessions.tables import login_sessions, revocations
+from services.auth.tokens.tables import signing_keys
 from services.shared.database import Database
 
 logger = logging.getLogger(__name__)

@@ -7,17 +7,17 @@ import grpc
 import redis
 from google.protobuf.descriptor import ServiceDescriptor
 
-from services.auth.access_tokens import AccessTokens
-from services.auth.account import Account
-from services.auth.authorization_endpoint import AuthorizationEndpoint
-from services.auth.authorization_store import AuthorizationStore
-from services.auth.cookies import Cookies
-from services.auth.directory import Directory
-from services.auth.discovery import Discovery
-from services.auth.login import Logins
-from services.auth.revocations import Announcer
-from services.auth.signing_keys import SigningKeys
-from services.auth.token_endpoint import TokenEndpoint
+from services.auth.account.handlers import Account
+from services.auth.internal_rpcs import Directory
+from services.auth.oauth.authorization_endpoint import AuthorizationEndpoint
+from services.auth.oauth.authorization_store import AuthorizationStore
+from services.auth.oauth.discovery import Discovery
+from services.auth.oauth.token_endpoint import TokenEndpoint
+from services.auth.sessions.revocations import Announcer
+from services.auth.tokens.access_tokens import AccessTokens
+from services.auth.tokens.cookies import Cookies
+from services.auth.tokens.login import Logins
+from services.auth.tokens.signing_keys import SigningKeys
 from services.shared import rfc3339
 from services.shared.database import Database, translate_database_error
 from services.shared.errors import ApiError, unavailable

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from services.auth.access_tokens import issuer_of
+from services.auth.tokens.access_tokens import issuer_of
 from services.shared.redis_connection import normalise
 from services.shared.settings import Settings
 from services.shared.startup import CannotStart

@@ -12,9 +12,9 @@ from services.shared.database import Database
 from services.shared.rpc import CHANNEL_OPTIONS, target
 from services.shared.settings import Settings
 from services.shared.startup import run
-from services.threat_model.directory import AuthDirectory
+from services.threat_model.people.directory import AuthDirectory
+from services.threat_model.schema import SCHEMA
 from services.threat_model.service import add_services
-from services.threat_model.tables import SCHEMA
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 

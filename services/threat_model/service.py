@@ -7,13 +7,13 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from services.shared.database import Database, translate_database_error
 from services.shared.rpc import Handler, add_service
-from services.threat_model.diagrams import DIAGRAMS
-from services.threat_model.directory import PrincipalDirectory
-from services.threat_model.principals import Principals
-from services.threat_model.sequencer import Sequencer
-from services.threat_model.subresources import SubResourceHandlers
-from services.threat_model.threat_models import ThreatModelHandlers
-from services.threat_model.threats import THREATS
+from services.threat_model.children.threats import THREATS
+from services.threat_model.diagrams.declaration import DIAGRAMS
+from services.threat_model.models.handlers import ThreatModelHandlers
+from services.threat_model.people.copies import Principals
+from services.threat_model.people.directory import PrincipalDirectory
+from services.threat_model.resources.handlers import SubResourceHandlers
+from services.threat_model.sequencer.handlers import Sequencer
 from tmi.threat_model.v1 import diagrams_pb2, sequencer_pb2, threat_models_pb2, threats_pb2
 
 THREAT_MODELS_SERVICE: ServiceDescriptor = threat_models_pb2.DESCRIPTOR.services_by_name["ThreatModels"]

@@ -17,11 +17,14 @@ import redis
 from google.api.httpbody_pb2 import HttpBody
 from sqlalchemy import Connection, delete, event
 
-from services.auth import pkce
 from services.auth.__main__ import MIGRATIONS
+from services.auth.directory.tables import groups, users
+from services.auth.oauth import pkce
+from services.auth.schema import SCHEMA
 from services.auth.service import add_services
-from services.auth.signing_keys import SigningKeys
-from services.auth.tables import SCHEMA, groups, revocations, signing_keys, users
+from services.auth.sessions.tables import revocations
+from services.auth.tokens.signing_keys import SigningKeys
+from services.auth.tokens.tables import signing_keys
 from services.shared import migrations, redis_connection, rfc3339
 from services.shared.access_token import REVOCATIONS_CHANNEL, principal_of
 from services.shared.database import Database

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import func, select
 
-from services.auth import users
-from services.auth.identity import Identity
-from services.auth.tables import users as users_table
-from services.auth.users import User
+from services.auth.directory import users
+from services.auth.directory.tables import users as users_table
+from services.auth.directory.users import User
+from services.auth.providers.identity import Identity
 from services.shared import sql_dialect
 from services.shared.database import Database
 from tests.auth.client import Clock

@@ -2,10 +2,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.auth.access_tokens import claims_of, issuer_of
-from services.auth.groups import Group
-from services.auth.login_sessions import LoginSession
-from services.auth.users import User
+from services.auth.directory.groups import Group
+from services.auth.directory.users import User
+from services.auth.sessions.login_sessions import LoginSession
+from services.auth.tokens.access_tokens import claims_of, issuer_of
 from services.shared.access_token import principal_of
 from services.shared.principal import ADMINISTRATORS_GROUP_ID, EVERYONE_GROUP_ID, SECURITY_REVIEWERS_GROUP_ID
 from services.shared.settings import Settings

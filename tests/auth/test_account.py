@@ -2,8 +2,9 @@ from collections.abc import Callable, Iterator
 
 from sqlalchemy import delete, update
 
-from services.auth.groups import add_member
-from services.auth.tables import login_sessions, users
+from services.auth.directory.groups import add_member
+from services.auth.directory.tables import users
+from services.auth.sessions.tables import login_sessions
 from services.shared.principal import ADMINISTRATORS_GROUP_ID, SECURITY_REVIEWERS_GROUP_ID
 from tests.auth.client import Answer, AuthClient, Service, counted_statements
 from tests.auth.conftest import Start

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from services.auth.authorization_store import AuthorizationRequest, AuthorizationStore
+from services.auth.oauth.authorization_store import AuthorizationRequest, AuthorizationStore
 from services.shared import redis_connection
 
 REQUEST = AuthorizationRequest("tmi", "https://a.example/cb", "challenge")

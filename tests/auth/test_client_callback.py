@@ -1,6 +1,6 @@
 import pytest
 
-from services.auth.client_callback import is_allowed, with_parameters
+from services.auth.oauth.client_callback import is_allowed, with_parameters
 
 LIST = ["http://localhost:4200/oauth2/callback", "https://app.example/*", "https://exact.example/cb?x=1"]
 

@@ -1,5 +1,5 @@
-from services.auth.cookies import Cookies
-from services.auth.login import Tokens
+from services.auth.tokens.cookies import Cookies
+from services.auth.tokens.login import Tokens
 from services.shared.settings import Settings
 
 TOKENS = Tokens("a.b.c", "refresh", 3600, "session")

@@ -3,7 +3,7 @@ from base64 import urlsafe_b64encode
 
 import pytest
 
-from services.auth import dev_provider
+from services.auth.providers import dev_provider
 from services.shared.errors import ApiError
 from services.shared.settings import BuildMode, Settings
 

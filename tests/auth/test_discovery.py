@@ -2,7 +2,7 @@ import orjson
 import pytest
 from jose import jwt as jose_jwt
 
-from services.auth.jwks import thumbprint
+from services.auth.tokens.jwks import thumbprint
 from tests.auth.client import ISSUER, PUBLIC_URL, Answer, AuthClient
 from tests.auth.conftest import Start
 from tmi.auth.v1 import oauth_pb2

@@ -1,11 +1,11 @@
 import pytest
 from sqlalchemy import Connection, select
 
-from services.auth import groups
-from services.auth.administrators import FirstAdministrator
-from services.auth.identity import Identity
-from services.auth.tables import group_members
-from services.auth.tables import groups as groups_table
+from services.auth.directory import groups
+from services.auth.directory.administrators import FirstAdministrator
+from services.auth.directory.tables import group_members
+from services.auth.directory.tables import groups as groups_table
+from services.auth.providers.identity import Identity
 from services.shared import sql_dialect
 from services.shared.database import Database
 from services.shared.principal import ADMINISTRATORS_GROUP_ID, SECURITY_REVIEWERS_GROUP_ID

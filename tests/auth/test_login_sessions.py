@@ -4,13 +4,15 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, select, update
 
-from services.auth import housekeeping, revocations
-from services.auth.identity import Identity
-from services.auth.login_sessions import LoginSession, LoginSessions
-from services.auth.tables import login_sessions, refresh_tokens, signing_keys
-from services.auth.tables import revocations as revocations_table
-from services.auth.tables import users as users_table
-from services.auth.users import User
+from services.auth import housekeeping
+from services.auth.directory.tables import users as users_table
+from services.auth.directory.users import User
+from services.auth.providers.identity import Identity
+from services.auth.sessions import revocations
+from services.auth.sessions.login_sessions import LoginSession, LoginSessions
+from services.auth.sessions.tables import login_sessions, refresh_tokens
+from services.auth.sessions.tables import revocations as revocations_table
+from services.auth.tokens.tables import signing_keys
 from services.shared import sql_dialect
 from services.shared.database import Database
 from services.shared.settings import Settings

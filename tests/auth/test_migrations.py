@@ -3,8 +3,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select
 
 from services.auth.__main__ import MIGRATIONS
-from services.auth.tables import groups as groups_table
-from services.auth.tables import metadata
+from services.auth.directory.tables import groups as groups_table
+from services.auth.schema import metadata
 from services.shared import migrations, sql_dialect
 from services.shared.database import Database
 from tests.auth.storage import count

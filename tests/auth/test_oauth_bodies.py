@@ -1,7 +1,7 @@
 import pytest
 from google.api.httpbody_pb2 import HttpBody
 
-from services.auth.oauth_bodies import FORM, RefreshBody, RevokeBody, TokenBody, parse
+from services.auth.oauth.bodies import FORM, RefreshBody, RevokeBody, TokenBody, parse
 from services.shared.errors import ApiError
 from tests.auth.client import body_of
 

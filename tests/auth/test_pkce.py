@@ -1,6 +1,6 @@
 import pytest
 
-from services.auth import pkce
+from services.auth.oauth import pkce
 
 # RFC 7636 appendix B
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"

@@ -3,8 +3,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.auth import principals, users
-from services.auth.identity import Identity
+from services.auth.directory import principals, users
+from services.auth.providers.identity import Identity
 from services.shared.database import Database
 from services.shared.principal import ADMINISTRATORS_GROUP_ID, EVERYONE_GROUP_ID
 from tests.auth.client import Clock, counted_statements

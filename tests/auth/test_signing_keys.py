@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from jose import jws
 
-from services.auth.signing_keys import PUBLISH_AHEAD, RotationRefused, SigningKeys
+from services.auth.tokens.signing_keys import PUBLISH_AHEAD, RotationRefused, SigningKeys
 from services.shared.database import Database
 from services.shared.settings import Settings
 from tests.auth.client import AuthClient, Clock, Service, counted_statements

@@ -4,9 +4,9 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
-from services.auth import users
-from services.auth.groups import add_member
-from services.auth.tables import users as users_table
+from services.auth.directory import users
+from services.auth.directory.groups import add_member
+from services.auth.directory.tables import users as users_table
 from services.shared.principal import ADMINISTRATORS_GROUP_ID, EVERYONE_GROUP_ID
 from tests.auth.client import CALLBACK, Answer, AuthClient, Clock, Service, counted_statements
 from tests.auth.conftest import Start

@@ -1,7 +1,7 @@
 import pytest
 
-from services.auth.identity import Identity
-from services.auth.tables import users as users_table
+from services.auth.directory.tables import users as users_table
+from services.auth.providers.identity import Identity
 from services.shared.database import Database
 from services.shared.errors import ApiError
 from tests.auth.client import Clock

@@ -19,7 +19,7 @@ from services.shared.errors import ApiError, from_rpc_error, unavailable
 from services.shared.operations import HttpOperation, http_operations
 from services.shared.principal import EVERYONE_GROUP_ID, PRINCIPAL_KEY, REQUEST_ID_KEY, Call
 from services.shared.rpc import HTTP_HEADER_PREFIX, HTTP_STATUS_KEY
-from services.threat_model.directory import PrincipalDirectory
+from services.threat_model.people.directory import PrincipalDirectory
 from services.threat_model.service import add_services
 from tmi.auth.v1.directory_pb2 import PrincipalQuery, PrincipalRecord, PrincipalType
 from tmi.principal.v1.principal_pb2 import Principal

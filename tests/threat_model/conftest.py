@@ -7,7 +7,7 @@ import pytest
 from services.shared import migrations
 from services.shared.database import Database
 from services.threat_model.__main__ import MIGRATIONS
-from services.threat_model.tables import SCHEMA
+from services.threat_model.schema import SCHEMA
 from tests.threat_model.api import Api, FakeDirectory, serving
 
 

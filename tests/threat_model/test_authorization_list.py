@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from services.shared.principal import SECURITY_REVIEWERS_GROUP_ID
-from services.threat_model.access import principal_ids
+from services.threat_model.access.roles import principal_ids
 from tests.threat_model.api import Api, new_user
 from tests.threat_model.test_threat_models import AUTOMATIC, roles, user
 from tmi.principal.v1.principal_pb2 import Principal

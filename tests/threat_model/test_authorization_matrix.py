@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from services.shared.operations import HttpOperation
-from services.threat_model.access import required_role
+from services.threat_model.access.roles import required_role
+from services.threat_model.access.tables import OWNER, READER, WRITER
 from services.threat_model.service import SUB_RESOURCES
-from services.threat_model.tables import OWNER, READER, WRITER
 from tests.threat_model.api import OPERATIONS, Api, new_user
 from tests.threat_model.test_authorization_list import entry, known
 from tmi.options.v1.options_pb2 import Gate

@@ -7,11 +7,19 @@ from hypothesis import strategies as st
 from pydantic import AfterValidator
 
 from services.shared.errors import ApiError
-from services.threat_model import bodies
-from services.threat_model.bodies import Body, Description, Metadata, Name, UuidReference, WebUri, documented_spelling
-from services.threat_model.diagrams import DiagramCreateBody, DiagramPatchBody, DiagramReplaceBody
-from services.threat_model.threat_model_bodies import PatchedThreatModel, ThreatModelBody
-from services.threat_model.threats import ThreatBody
+from services.threat_model.children.threats import ThreatBody
+from services.threat_model.diagrams.declaration import DiagramCreateBody, DiagramPatchBody, DiagramReplaceBody
+from services.threat_model.models.bodies import PatchedThreatModel, ThreatModelBody
+from services.threat_model.resources import bodies
+from services.threat_model.resources.bodies import (
+    Body,
+    Description,
+    Metadata,
+    Name,
+    UuidReference,
+    WebUri,
+    documented_spelling,
+)
 
 
 class Sample(Body):

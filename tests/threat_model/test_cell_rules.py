@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from services.threat_model.cell_rules import check_cells
-from services.threat_model.cells import MAX_CELLS
+from services.threat_model.cells.operations import MAX_CELLS
+from services.threat_model.cells.rules import check_cells
 from tests.threat_model.api import edge, node
 
 A = "6d5ef7b2-0000-4000-8000-00000000000a"

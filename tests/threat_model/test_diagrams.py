@@ -5,7 +5,8 @@ import pytest
 from sqlalchemy import select, update
 
 from services.shared import rfc3339
-from services.threat_model.tables import audit_entries, diagram_cells, diagrams
+from services.threat_model.audit.tables import audit_entries
+from services.threat_model.cells.tables import diagram_cells, diagrams
 from tests.threat_model.api import Api, edge, node
 
 A, B, C, D = (f"6d5ef7b2-0000-4000-8000-00000000000{i}" for i in range(1, 5))

@@ -9,7 +9,7 @@ import pytest
 from services.shared.errors import ApiError
 from services.shared.principal import REQUEST_ID_KEY, Call
 from services.shared.rpc import Handler, add_service
-from services.threat_model.directory import AuthDirectory
+from services.threat_model.people.directory import AuthDirectory
 from tests.threat_model.api import FakeDirectory, new_user
 from tmi.auth.v1 import directory_pb2
 from tmi.auth.v1.directory_pb2 import (

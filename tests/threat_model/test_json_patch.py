@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.shared.errors import ApiError
-from services.threat_model import json_patch
+from services.threat_model.resources import json_patch
 
 
 def apply(document: dict[str, Any], *operations: dict[str, Any]) -> Any:

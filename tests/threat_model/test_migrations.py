@@ -6,7 +6,8 @@ from sqlalchemy import inspect, select
 from services.shared import migrations, principal
 from services.shared.database import Database
 from services.threat_model.__main__ import MIGRATIONS
-from services.threat_model.tables import SCHEMA, metadata, principals
+from services.threat_model.people.tables import principals
+from services.threat_model.schema import SCHEMA, metadata
 
 
 def test_the_migrated_schema_is_the_declared_one(postgresql_database: Database) -> None:

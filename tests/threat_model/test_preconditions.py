@@ -1,7 +1,7 @@
 import pytest
 
 from services.shared.errors import ApiError
-from services.threat_model.preconditions import ANY_VERSION, check, entity_tag, expected_version
+from services.threat_model.resources.preconditions import ANY_VERSION, check, entity_tag, expected_version
 
 
 @pytest.mark.parametrize("header", ["5", '"5"', 'W/"5"', "  5 ", ' "5"'])

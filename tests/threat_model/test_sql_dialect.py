@@ -29,8 +29,9 @@ from services.shared.sql_dialect import (
     json_array_contains_any,
     json_object,
 )
-from services.threat_model.diagrams import DIAGRAMS
-from services.threat_model.tables import alias_counters, audit_entries, outbox
+from services.threat_model.audit.tables import audit_entries, outbox
+from services.threat_model.diagrams.declaration import DIAGRAMS
+from services.threat_model.resources.tables import alias_counters
 
 ID = "6d5ef7b2-0000-4000-8000-000000000001"
 

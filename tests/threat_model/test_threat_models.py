@@ -3,7 +3,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from services.threat_model.tables import audit_entries, outbox, threat_models, threats
+from services.threat_model.access.tables import threat_models
+from services.threat_model.audit.tables import audit_entries, outbox
+from services.threat_model.children.tables import threats
 from tests.threat_model.api import Api, new_user, node
 
 A = "6d5ef7b2-0000-4000-8000-000000000001"

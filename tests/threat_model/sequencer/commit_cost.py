@@ -15,7 +15,7 @@ from pathlib import Path
 from deploy.embedded.postgres import EmbeddedPostgres
 from services.shared import migrations
 from services.shared.database import Database
-from services.threat_model.tables import SCHEMA
+from services.threat_model.schema import SCHEMA
 from tests.threat_model.sequencer.conftest import MIGRATIONS, World
 from tests.threat_model.sequencer.test_cells import entry, node
 

@@ -13,16 +13,11 @@ from sqlalchemy import event, insert, select
 from services.shared import migrations, rfc3339
 from services.shared.database import Database
 from services.shared.principal import Call
-from services.threat_model.sequencer import Sequencer
-from services.threat_model.tables import (
-    OWNER,
-    SCHEMA,
-    diagram_cells,
-    diagrams,
-    principals,
-    threat_model_access,
-    threat_models,
-)
+from services.threat_model.access.tables import OWNER, threat_model_access, threat_models
+from services.threat_model.cells.tables import diagram_cells, diagrams
+from services.threat_model.people.tables import principals
+from services.threat_model.schema import SCHEMA
+from services.threat_model.sequencer.handlers import Sequencer
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1 import sequencer_pb2 as messages
 

@@ -8,8 +8,8 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.threat_model.cell_set import CellSet
-from services.threat_model.cells import OperationRejected, apply_operation, fold
+from services.threat_model.cells.cell_set import CellSet
+from services.threat_model.cells.operations import OperationRejected, apply_operation, fold
 
 IDS = [f"{digit * 8}-0000-4000-8000-000000000000" for digit in "0123abcd"]
 

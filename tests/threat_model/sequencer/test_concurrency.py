@@ -12,8 +12,10 @@ from sqlalchemy import event, func, select
 from sqlalchemy.exc import OperationalError
 
 from services.shared.database import Database
-from services.threat_model.cells import fold
-from services.threat_model.tables import audit_entries, diagram_cells, diagram_operations, diagrams, outbox
+from services.threat_model.audit.tables import audit_entries, outbox
+from services.threat_model.cells.operations import fold
+from services.threat_model.cells.tables import diagram_cells, diagrams
+from services.threat_model.sequencer.tables import diagram_operations
 from tests.threat_model.sequencer.conftest import World
 from tests.threat_model.sequencer.test_cells import A, B, C, edge, entry, node
 from tests.threat_model.sequencer.test_sessions import waits_for_lock

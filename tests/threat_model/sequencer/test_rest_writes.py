@@ -10,8 +10,8 @@ from services.shared.errors import ApiError
 from services.shared.operations import declaration_of
 from services.shared.principal import Call
 from services.shared.rpc import Reply
-from services.threat_model.diagrams import DIAGRAMS
-from services.threat_model.subresources import SubResourceHandlers
+from services.threat_model.diagrams.declaration import DIAGRAMS
+from services.threat_model.resources.handlers import SubResourceHandlers
 from tests.threat_model.sequencer.conftest import World
 from tests.threat_model.sequencer.test_cells import A, B, entry, node
 from tests.threat_model.sequencer.test_concurrency import in_threads

@@ -8,7 +8,7 @@ import pytest
 from services.shared import rpc
 from services.shared.database import translate_database_error
 from services.shared.errors import from_rpc_error
-from services.threat_model.sequencer import Sequencer
+from services.threat_model.sequencer.handlers import Sequencer
 from tests.threat_model.sequencer.conftest import World
 from tests.threat_model.sequencer.test_cells import A, entry, node
 from tmi.threat_model.v1 import sequencer_pb2 as messages

@@ -10,7 +10,8 @@ from sqlalchemy import select
 from services.shared import rfc3339
 from services.shared.errors import ApiError
 from services.shared.principal import EVERYONE_GROUP_ID
-from services.threat_model.tables import READER, WRITER, diagrams
+from services.threat_model.access.tables import READER, WRITER
+from services.threat_model.cells.tables import diagrams
 from tests.threat_model.sequencer.conftest import World
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1 import sequencer_pb2 as messages

@@ -1,0 +1,311 @@
+"""What one collaboration operation does to a diagram's cells. Pure: no database, no clock.
+
+`apply_operation` takes the `operation` object of a message and a CellSet, changes the set and
+returns the effective operation, or raises OperationRejected and leaves the set as it was. The
+effective operation has the same shape as the request, and everybody who replays it by replacement
+(`fold`) ends with the state that is stored:
+
+- `add` and `update` carry the whole merged cell; `add` of a cell that exists is an `update`;
+- entries are applied in order, also several for one cell, and appear in that order;
+- an `update` overlays top-level keys: each given key is replaced whole, the others stay. A null for
+  an optional key of the contract drops it. A complete node snapshot (position, size and attrs)
+  without `parent` means that the node is no longer embedded, so it drops a stored `parent`;
+- `remove` of a node first removes the edges that end at it and takes it out of `parent` and
+  `children` of the cells that name it. `remove` of an absent cell succeeds and is repeated as such.
+
+Cells keep their place; new ones are appended. Anything a client may sensibly send twice succeeds,
+because a rejection makes clients reload: an unchanged cell is a change like any other, and the
+reason `no_state_change` is never used. Edges to absent cells are accepted: endpoints may follow in
+a later message.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+from services.threat_model.cells.cell_set import Cell, CellSet, ends
+
+Operation = dict[str, Any]
+"""{"type": "patch", "cells": [{"id", "operation", "data"?}]}"""
+
+Reason = Literal["validation_failed", "conflict_detected", "invalid_operation_type", "empty_operation"]
+
+NODE_SHAPES = frozenset({"actor", "process", "store", "security-boundary", "text-box"})
+EDGE_SHAPE = "flow"
+LEGACY_SHAPES = {"edge": EDGE_SHAPE, "textbox": "text-box"}
+MAX_CELLS = 10_000
+MIN_SIZE = {"width": 40, "height": 30}
+
+_MAX_DEPTH = 64  # the JSON encoder stops at 254
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_OBJECT_KEYS = ("attrs", "data")
+_ARRAY_KEYS = ("labels", "vertices", "children")
+_OPTIONAL_KEYS = (*_OBJECT_KEYS, *_ARRAY_KEYS, "position", "size", "angle", "ports", "parent")
+
+
+class OperationRejected(Exception):
+    """The operation as a whole does not take effect.
+
+    reason: value of the AsyncAPI enumeration. affected_cells: ids at fault. requires_resync: the
+    sender's picture of the diagram is out of date.
+    """
+
+    def __init__(self, reason: Reason, message: str, affected_cells: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.affected_cells = list(affected_cells)
+        self.requires_resync = reason == "conflict_detected"
+
+
+def apply_operation(cells: CellSet, operation: object) -> Operation:
+    """Applies the operation to the set, wholly or not at all.
+
+    Returns the effective operation. Raises OperationRejected.
+    """
+    entries = list(_entries(operation))
+    effective: list[dict[str, Any]] = []
+    with cells.atomically():
+        for cell_id, kind, data in entries:
+            if kind == "remove":
+                effective.extend(_remove(cells, cell_id))
+            else:
+                effective.append(_write(cells, cell_id, kind, data))
+    return {"type": "patch", "cells": effective}
+
+
+def fold(cells: dict[str, Cell], operation: Operation) -> None:
+    """Replays an effective operation by replacement; dict order is the diagram's order."""
+    for entry in operation["cells"]:
+        if entry["operation"] == "remove":
+            cells.pop(entry["id"], None)
+        else:
+            cells[entry["id"]] = entry["data"]
+
+
+def named_cells(operation: object) -> dict[str, set[str]]:
+    """Canonical id of each cell that the operation names -> kinds of its entries.
+
+    For loading what `apply_operation` may touch; malformed parts are skipped, nothing is raised.
+    """
+    named: dict[str, set[str]] = {}
+    entries = operation.get("cells") if isinstance(operation, dict) else None
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("operation"), str):
+            cell_id = canonical_id(entry.get("id"))
+            if cell_id is not None:
+                named.setdefault(cell_id, set()).add(entry["operation"])
+    return named
+
+
+def canonical_id(value: object) -> str | None:
+    """A UUID as lowercase text; None for anything else."""
+    if isinstance(value, str):
+        lower = value.lower()
+        if _UUID.fullmatch(lower):
+            return lower
+    return None
+
+
+def is_edge(cell: Cell) -> bool:
+    """True for an edge, False for a node."""
+    return LEGACY_SHAPES.get(cell.get("shape", ""), cell.get("shape")) == EDGE_SHAPE
+
+
+def merge_cell(cell_id: str, data: object, stored: Cell | None) -> Cell:
+    """The whole cell after `data` was laid over `stored` (None: a new cell), in canonical form.
+
+    cell_id: canonical id. Raises OperationRejected with `validation_failed`.
+    """
+
+    def invalid(problem: str) -> OperationRejected:
+        return OperationRejected("validation_failed", f"Cell {cell_id}: {problem}", [cell_id])
+
+    if not isinstance(data, dict):
+        raise invalid("data must be an object.")
+    if problem := _unstorable(data):
+        raise invalid(problem)
+    if "id" in data and canonical_id(data["id"]) != cell_id:
+        raise invalid("data.id must equal id.")
+    shape = data.get("shape", stored and stored.get("shape"))
+    shape = LEGACY_SHAPES.get(shape, shape) if isinstance(shape, str) else None
+    if shape is None or not (shape in NODE_SHAPES or shape == EDGE_SHAPE):
+        raise invalid("shape must be actor, process, store, security-boundary, text-box or flow.")
+    if stored is not None and is_edge(stored) != (shape == EDGE_SHAPE):
+        raise invalid("a node cannot become an edge, nor an edge a node.")
+    base = dict(stored or {})
+    over = dict(data)
+    try:
+        if shape != EDGE_SHAPE:
+            if "parent" not in over and {"position", "size", "attrs"} <= over.keys():
+                over["parent"] = None
+            _nest_geometry(base, {}, strict=False)
+            _nest_geometry(over, base, strict=True)
+            _merge_ports(over, base)
+        _check_known_keys(over)
+    except ValueError as error:
+        raise invalid(str(error)) from None
+    merged = {"id": cell_id, "shape": shape} | base | over | {"id": cell_id, "shape": shape}
+    for key in _OPTIONAL_KEYS:
+        if key in merged and merged[key] is None:
+            del merged[key]
+    if shape == EDGE_SHAPE and not ("source" in merged and "target" in merged):
+        raise invalid("an edge needs source and target.")
+    return merged
+
+
+def _entries(operation: object) -> Iterator[tuple[str, str, object]]:
+    if not isinstance(operation, dict):
+        raise OperationRejected("validation_failed", "operation must be an object.")
+    if operation.get("type") != "patch":
+        raise OperationRejected("invalid_operation_type", "operation.type must be patch.")
+    entries = operation.get("cells")
+    if not isinstance(entries, list):
+        raise OperationRejected("validation_failed", "operation.cells must be an array.")
+    if not entries:
+        raise OperationRejected("empty_operation", "operation.cells is empty.")
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise OperationRejected("validation_failed", f"operation.cells[{index}] must be an object.")
+        cell_id = canonical_id(entry.get("id"))
+        if cell_id is None:
+            raise OperationRejected("validation_failed", f"operation.cells[{index}].id must be a UUID.")
+        kind = entry.get("operation")
+        if kind not in ("add", "update", "remove"):
+            message = f"operation.cells[{index}].operation must be add, update or remove."
+            raise OperationRejected("validation_failed", message, [cell_id])
+        if kind != "remove" and "data" not in entry:
+            message = f"operation.cells[{index}].data is required for {kind}."
+            raise OperationRejected("validation_failed", message, [cell_id])
+        yield cell_id, kind, entry.get("data")
+
+
+def _write(cells: CellSet, cell_id: str, kind: str, data: object) -> dict[str, Any]:
+    stored = cells.get(cell_id)
+    if stored is None:
+        if kind == "update":
+            raise OperationRejected("conflict_detected", f"Cell {cell_id} does not exist.", [cell_id])
+        if len(cells) >= MAX_CELLS:
+            raise OperationRejected("validation_failed", f"A diagram has at most {MAX_CELLS} cells.", [cell_id])
+    merged = merge_cell(cell_id, data, stored)
+    cells.put(cell_id, merged)
+    return {"id": cell_id, "operation": "add" if stored is None else "update", "data": merged}
+
+
+def _remove(cells: CellSet, cell_id: str) -> list[dict[str, Any]]:
+    stored = cells.get(cell_id)
+    effective: list[dict[str, Any]] = []
+    if stored is not None and not is_edge(stored):
+        detached: list[dict[str, Any]] = []
+        for other_id in cells.referrers(cell_id):
+            other = cells.get(other_id)
+            assert other is not None
+            if other_id == cell_id:
+                continue
+            if is_edge(other) and cell_id in ends(other):
+                cells.remove(other_id)
+                effective.append({"id": other_id, "operation": "remove"})
+            else:
+                freed = _without_reference(other, cell_id)
+                cells.put(other_id, freed)
+                detached.append({"id": other_id, "operation": "update", "data": freed})
+        effective += detached
+    cells.remove(cell_id)
+    effective.append({"id": cell_id, "operation": "remove"})
+    return effective
+
+
+def _without_reference(cell: Cell, cell_id: str) -> Cell:
+    freed = dict(cell)
+    if isinstance(parent := freed.get("parent"), str) and parent.lower() == cell_id:
+        del freed["parent"]
+    if isinstance(children := freed.get("children"), list):
+        freed["children"] = [child for child in children if not (isinstance(child, str) and child.lower() == cell_id)]
+    return freed
+
+
+def _unstorable(data: Cell) -> str | None:
+    level: list[Any] = [data]
+    for _ in range(_MAX_DEPTH):
+        below: list[Any] = []
+        for value in level:
+            for item in value.values() if isinstance(value, dict) else value:
+                if isinstance(item, dict | list):
+                    below.append(item)
+                elif isinstance(item, float):
+                    if not math.isfinite(item):
+                        return "numbers must be finite."
+                elif isinstance(item, int) and not -(2**63) <= item < 2**63:
+                    return "integers must fit in 64 bits."
+        if not below:
+            return None
+        level = below
+    return f"data is nested more than {_MAX_DEPTH} levels deep."
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _nest_geometry(cell: Cell, base: Cell, *, strict: bool) -> None:
+    """Turns x, y, width and height into position and size; parts not given come from `base`."""
+    for key, axes in (("position", ("x", "y")), ("size", ("width", "height"))):
+        flat = {axis: cell.pop(axis) for axis in axes if axis in cell}
+        given = cell.get(key)
+        if not flat and (given is None or not strict):
+            continue
+        whole = given if isinstance(given, dict) else base.get(key)
+        if strict and not (given is None or isinstance(given, dict)):
+            raise ValueError(f"{key} must be an object.")
+        whole = dict(whole or {}) | flat
+        if not all(_is_number(whole.get(axis)) for axis in axes):
+            if strict:
+                raise ValueError(f"{key} needs the numbers {axes[0]} and {axes[1]}.")
+            continue
+        for axis in axes:
+            if strict and axis in MIN_SIZE:
+                whole[axis] = max(whole[axis], MIN_SIZE[axis])
+        cell[key] = whole
+
+
+def _merge_ports(over: Cell, base: Cell) -> None:
+    """Clients send ports as an array of items; what is stored and read has groups as well."""
+    ports = over.get("ports")
+    if isinstance(ports, list):
+        stored = base.get("ports")
+        if isinstance(stored, dict) and isinstance(stored.get("groups"), dict):
+            over["ports"] = stored | {"items": ports}
+        else:
+            del over["ports"]
+    elif ports is not None and not isinstance(ports, dict):
+        raise ValueError("ports must be an array or an object.")
+
+
+def _check_known_keys(over: Cell) -> None:
+    for key in _OBJECT_KEYS:
+        if over.get(key) is not None and not isinstance(over[key], dict):
+            raise ValueError(f"{key} must be an object.")
+    for key in _ARRAY_KEYS:
+        if over.get(key) is not None and not isinstance(over[key], list):
+            raise ValueError(f"{key} must be an array.")
+    if over.get("angle") is not None and not _is_number(over["angle"]):
+        raise ValueError("angle must be a number.")
+    for key in ("source", "target"):
+        if key in over:
+            end = over[key]
+            cell_id = canonical_id(end.get("cell")) if isinstance(end, dict) else None
+            if cell_id is None:
+                raise ValueError(f"{key} must be an object with the id of a cell.")
+            over[key] = end | {"cell": cell_id}
+    parent = over.get("parent")
+    if parent == "":
+        over["parent"] = None
+    elif parent is not None:
+        over["parent"] = canonical_id(parent)
+        if over["parent"] is None:
+            raise ValueError("parent must be the id of a cell.")
+    if children := over.get("children"):
+        over["children"] = [canonical_id(child) for child in children]
+        if None in over["children"]:
+            raise ValueError("children must be ids of cells.")

@@ -1,0 +1,99 @@
+"""A threat model as JSON: its own document, the whole one with children, and the list item."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, ScalarSelect, case, func, literal_column, select
+
+from services.shared.sql_dialect import (
+    JsonBoolean,
+    JsonOptional,
+    JsonString,
+    JsonTimestamp,
+    JsonUuid,
+    JsonVerbatim,
+    json_array,
+    json_object,
+)
+from services.threat_model.access.roles import ROLE_NAMES
+from services.threat_model.access.tables import threat_model_access, threat_models
+from services.threat_model.children.threats import THREATS
+from services.threat_model.diagrams.declaration import DIAGRAMS
+from services.threat_model.people import copies as people
+from services.threat_model.people.tables import principals
+from services.threat_model.resources.declaration import SubResource
+
+CHILDREN: Mapping[str, SubResource] = {"threat_count": THREATS, "diagram_count": DIAGRAMS}
+"""By the name of their count in a list item."""
+
+_COUNTS_OF_NOTHING = ("document_count", "repo_count", "note_count", "asset_count")
+
+_c = threat_models.c
+
+
+def _authorization() -> ScalarSelect[str]:
+    access = threat_model_access.c
+    names: list[Any] = [
+        (access.role == literal_column(str(role)), literal_column(f"'\"{name}\"'")) for role, name in ROLE_NAMES.items()
+    ]
+    who = principals.c
+    entries = (
+        select(json_object({**people.members(principals), "role": case(*names)}))
+        .select_from(threat_model_access.join(principals, who.id == access.principal_id))
+        .where(access.threat_model_id == _c.id)
+        .order_by(access.role.desc(), who.type, who.provider, who.provider_id, who.id)
+    )
+    return json_array(entries.correlate(threat_models))
+
+
+def _live_children(child: SubResource) -> ScalarSelect[str]:
+    table = child.table
+    rows = select(child.document).where(table.c.threat_model_id == _c.id, table.c.deleted_at.is_(None))
+    return json_array(rows.order_by(*child.default_order, table.c.id).correlate(threat_models))
+
+
+def _live_count(child: SubResource) -> ColumnElement[Any]:
+    table = child.table
+    rows = select(func.count()).select_from(table).where(table.c.threat_model_id == _c.id, table.c.deleted_at.is_(None))
+    return JsonVerbatim(rows.correlate(threat_models).scalar_subquery())
+
+
+_MEMBERS: dict[str, ColumnElement[Any]] = {
+    "id": JsonUuid(_c.id),
+    "alias": JsonVerbatim(_c.alias),
+    "name": JsonString(_c.name),
+    "description": JsonOptional(JsonString(_c.description)),
+    "threat_model_framework": JsonString(_c.framework),
+    "issue_uri": JsonOptional(JsonString(_c.issue_uri)),
+    "status": JsonString(_c.status),
+    "status_updated": JsonTimestamp(_c.status_updated),
+    "owner": people.document(_c.owner_id),
+    "created_by": people.document(_c.created_by),
+    "security_reviewer": JsonOptional(people.document(_c.security_reviewer_id)),
+    "created_at": JsonTimestamp(_c.created_at),
+    "modified_at": JsonTimestamp(_c.modified_at),
+    "deleted_at": JsonOptional(JsonTimestamp(_c.deleted_at)),
+}
+
+_OWN_MEMBERS: dict[str, ColumnElement[Any]] = {
+    **_MEMBERS,
+    "is_confidential": JsonBoolean(_c.is_confidential),
+    "project_id": JsonOptional(JsonUuid(_c.project_id)),
+    "version": JsonVerbatim(_c.version),
+    "metadata": JsonVerbatim(_c.metadata),
+    "authorization": _authorization(),
+}
+
+OWN_DOCUMENT = json_object(_OWN_MEMBERS)
+"""The threat model without its children."""
+
+DOCUMENT = json_object({**_OWN_MEMBERS, **{child.plural: _live_children(child) for child in CHILDREN.values()}})
+"""What GET and every write answer."""
+
+LIST_ITEM = json_object(
+    {
+        **_MEMBERS,
+        **{name: _live_count(child) for name, child in CHILDREN.items()},
+        **{name: literal_column("'0'") for name in _COUNTS_OF_NOTHING},
+    }
+)

@@ -1,0 +1,188 @@
+"""Committing a group of operations on one diagram in one transaction.
+
+Three statements, however large the group: one that locks the diagram's row, one that reads, one that
+writes (SQLite: one for each table written). The removal of a node that was there before, which must
+find what refers to it, reads once more.
+
+The lock comes first. The statements after it so see, at READ COMMITTED, all that previous holders
+committed; anything read beside the row in the locking statement itself could be older than the lock.
+Whether the threat model is live may be: its deletion also deletes its diagrams. `version` grows with
+every operation, so that ETags change and the audit entry of each operation has its own.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Text, bindparam, cast, select, update
+
+from services.shared import rfc3339
+from services.shared.principal import user_object
+from services.shared.sql_dialect import Prepared, WriteTogether
+from services.threat_model.access.roles import principal_ids
+from services.threat_model.access.tables import WRITER, threat_models
+from services.threat_model.audit import recording as audit
+from services.threat_model.cells.cell_set import CellSet
+from services.threat_model.cells.operations import OperationRejected, apply_operation, canonical_id, named_cells
+from services.threat_model.cells.tables import diagrams
+from services.threat_model.sequencer import loading as sequencer_cells
+from services.threat_model.sequencer import operation_log
+from services.threat_model.sequencer import present as sequencer_read
+from tmi.principal.v1.principal_pb2 import Principal
+from tmi.threat_model.v1.sequencer_pb2 import (
+    CommitOperationsResponse,
+    CommittedOperation,
+    OperationRequest,
+    OperationResult,
+    Outcome,
+)
+
+_LOCK = Prepared(
+    select(
+        cast(diagrams.c.threat_model_id, Text).label("threat_model_id"),
+        cast(diagrams.c.session_id, Text).label("session_id"),
+        diagrams.c.update_vector,
+        diagrams.c.version,
+    )
+    .join_from(diagrams, threat_models)
+    .where(
+        diagrams.c.id == bindparam("diagram_id"), diagrams.c.deleted_at.is_(None), threat_models.c.deleted_at.is_(None)
+    )
+    .with_for_update(of=diagrams, key_share=True)
+)
+_ADVANCE = (
+    update(diagrams)
+    .where(diagrams.c.id == bindparam("of_diagram_id"))
+    .values(
+        update_vector=diagrams.c.update_vector + bindparam("accepted"),
+        version=diagrams.c.version + bindparam("accepted"),
+        modified_at=bindparam("now"),
+        session_activity_at=bindparam("now"),
+    )
+)
+_WRITE = WriteTogether(*sequencer_cells.WRITES, operation_log.APPEND, *audit.WRITES, _ADVANCE)
+
+
+def commit_operations(
+    connection: Connection, diagram_id: str, session_id: str, requests: Sequence[OperationRequest]
+) -> CommitOperationsResponse:
+    """Commits the operations in order; each is accepted, repeated, rejected or denied by itself."""
+    diagram = _LOCK.one_or_none(connection, {"diagram_id": diagram_id})
+    if diagram is None or diagram.session_id is None or diagram.session_id != session_id:
+        return CommitOperationsResponse(session_ended=True, update_vector=diagram.update_vector if diagram else 0)
+
+    principals = [request.initiator for request in requests]
+    operations = [_parsed(request.operation) for request in requests]
+    named = [named_cells(operation) for operation in operations]
+    present = sequencer_read.read(
+        connection,
+        diagram_id,
+        diagram.threat_model_id,
+        operation_ids=[request.operation_id for request in requests if canonical_id(request.operation_id)],
+        principal_ids=access_ids(principals),
+        cell_ids={cell_id for cells in named for cell_id in cells},
+        for_addition=any("add" in kinds for cells in named for kinds in cells.values()),
+    )
+    known, loaded = present.committed, present.cells
+    roles = roles_of(present.access, principals)
+    applied = [
+        cells
+        for request, role, cells in zip(requests, roles, named, strict=True)
+        if role >= WRITER and request.operation_id not in known
+    ]
+    if sequencer_cells.need_all(applied, loaded.cells):
+        loaded = sequencer_cells.load_all(connection, diagram_id)
+
+    committed: list[tuple[CommittedOperation, Principal]] = []
+    results = []
+    for request, role, operation in zip(requests, roles, operations, strict=True):
+        if before := known.get(request.operation_id):
+            results.append(OperationResult(outcome=Outcome.OUTCOME_REPEATED, committed=before))
+        elif role < WRITER:
+            results.append(OperationResult(outcome=Outcome.OUTCOME_DENIED))
+        else:
+            vector = diagram.update_vector + len(committed) + 1
+            result = _apply(loaded.cells, request, operation, vector)
+            results.append(result)
+            if result.outcome == Outcome.OUTCOME_ACCEPTED:
+                committed.append((result.committed, request.initiator))
+                known[request.operation_id] = result.committed
+
+    if committed:
+        now = rfc3339.now()
+        _WRITE.execute(
+            connection,
+            {
+                **sequencer_cells.changes(diagram_id, loaded),
+                **operation_log.rows(diagram_id, session_id, committed, now),
+                **audit.rows(_changes(diagram, diagram_id, committed, now)),
+                "of_diagram_id": diagram_id,
+                "accepted": len(committed),
+                "now": now,
+            },
+        )
+    return CommitOperationsResponse(results=results, update_vector=diagram.update_vector + len(committed))
+
+
+def _changes(
+    diagram: Any, diagram_id: str, committed: Sequence[tuple[CommittedOperation, Principal]], at: datetime
+) -> list[tuple[Principal, audit.Change]]:
+    return [
+        (
+            initiator,
+            audit.Change(
+                change_type="patched",
+                object_type="diagram",
+                threat_model_id=diagram.threat_model_id,
+                object_id=diagram_id,
+                version=diagram.version + number,
+                snapshot=None,
+                summary=f"collaboration: update_vector {operation.update_vector}",
+                at=at,
+            ),
+        )
+        for number, (operation, initiator) in enumerate(committed, start=1)
+    ]
+
+
+def roles_of(access: dict[str, int], principals: Iterable[Principal]) -> list[int]:
+    """Highest role of each principal, 0 for none. access: principal or group id -> role."""
+    return [max((access.get(id_, 0) for id_ in principal_ids(principal)), default=0) for principal in principals]
+
+
+def access_ids(principals: Iterable[Principal]) -> list[str]:
+    """The ids whose access entries count for any of the principals."""
+    return [id_ for id_ in {id_ for principal in principals for id_ in principal_ids(principal)} if canonical_id(id_)]
+
+
+def _parsed(operation: bytes) -> Any:
+    try:
+        return orjson.loads(operation)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _apply(cells: CellSet, request: OperationRequest, operation: object, vector: int) -> OperationResult:
+    try:
+        if canonical_id(request.operation_id) is None:
+            raise OperationRejected("validation_failed", "operation_id must be a UUID.")
+        effective = apply_operation(cells, operation)
+    except OperationRejected as rejection:
+        return OperationResult(
+            outcome=Outcome.OUTCOME_REJECTED,
+            reason=rejection.reason,
+            message=rejection.message,
+            affected_cells=rejection.affected_cells,
+            requires_resync=rejection.requires_resync,
+        )
+    return OperationResult(
+        outcome=Outcome.OUTCOME_ACCEPTED,
+        committed=CommittedOperation(
+            update_vector=vector,
+            operation_id=request.operation_id,
+            socket_id=request.socket_id,
+            initiating_user=orjson.dumps(user_object(request.initiator)),
+            operation=orjson.dumps(effective),
+        ),
+    )

@@ -1,0 +1,87 @@
+"""The cell rows that a group of operations needs: as a CellSet, and what to write of it.
+
+Only the cells that the group names are loaded, so an edit costs what it touches. The removal of a
+node is the exception: whatever refers to the node must be found, and the whole diagram is loaded.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, bindparam, delete, select
+
+from services.shared.sql_dialect import InsertRows, TextList, is_one_of
+from services.threat_model.cells.cell_set import CellSet
+from services.threat_model.cells.operations import is_edge
+from services.threat_model.cells.tables import diagram_cells
+
+_rows = diagram_cells.c
+
+_LOAD_ALL = select(_rows.cell_id, _rows.position, _rows.data).where(_rows.diagram_id == bindparam("of_diagram_id"))
+
+WRITES = (
+    InsertRows(diagram_cells, ["diagram_id", "cell_id", "position", "data"], replace=["position", "data"]),
+    delete(diagram_cells).where(
+        _rows.diagram_id == bindparam("cells_diagram_id"),
+        is_one_of(_rows.cell_id, bindparam("removed_cell_ids", type_=TextList())),
+    ),
+)
+"""Write what `changes` found."""
+
+
+@dataclass(slots=True)
+class LoadedCells:
+    """A CellSet and the JSON texts that it was loaded from."""
+
+    cells: CellSet
+    stored: dict[str, tuple[int, str]]
+    """Cell id -> (position, JSON text)."""
+
+
+def loaded_cells(rows: Iterable[tuple[str, int, str]], number_of_cells: int = 0) -> LoadedCells:
+    """rows: (id, position, JSON text). number_of_cells: of the diagram, if more than the rows."""
+    ordered = sorted(rows, key=lambda row: row[1])
+    return LoadedCells(
+        CellSet(
+            ((cell_id, position, orjson.loads(text)) for cell_id, position, text in ordered),
+            absent=max(0, number_of_cells - len(ordered)),
+        ),
+        {cell_id: (position, text) for cell_id, position, text in ordered},
+    )
+
+
+def need_all(named: Iterable[Mapping[str, set[str]]], cells: CellSet) -> bool:
+    """True when operations that name these cells (id -> kinds of entries) need cells they do not name."""
+    kinds: dict[str, set[str]] = {}
+    for operation in named:
+        for cell_id, those in operation.items():
+            kinds.setdefault(cell_id, set()).update(those)
+    for cell_id, those in kinds.items():
+        if "remove" in those:
+            cell = cells.get(cell_id)
+            if "add" in those if cell is None else not is_edge(cell):
+                return True
+    return False
+
+
+def load_all(connection: Connection, diagram_id: str) -> LoadedCells:
+    """All cells of the diagram."""
+    return loaded_cells(tuple(row) for row in connection.execute(_LOAD_ALL, {"of_diagram_id": diagram_id}))
+
+
+def changes(diagram_id: str, loaded: LoadedCells) -> dict[str, Any]:
+    """The cells that differ from what was loaded, as parameters of WRITES."""
+    changed = []
+    removed = []
+    for cell_id in loaded.cells.touched:
+        cell = loaded.cells.get(cell_id)
+        before = loaded.stored.get(cell_id)
+        if cell is None:
+            if before is not None:
+                removed.append(cell_id)
+            continue
+        after = (loaded.cells.position(cell_id), orjson.dumps(cell).decode())
+        if after != before:
+            changed.append({"diagram_id": diagram_id, "cell_id": cell_id, "position": after[0], "data": after[1]})
+    return {"diagram_cells": changed, "cells_diagram_id": diagram_id, "removed_cell_ids": removed}

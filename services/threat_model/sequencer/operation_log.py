@@ -1,0 +1,101 @@
+"""The log of committed operations of each diagram, keyed by update_vector.
+
+REST writes change a diagram without a log entry, so the log may have gaps; a reader that meets one
+needs the whole state instead.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select
+
+from services.shared.errors import not_found
+from services.shared.sql_dialect import InsertRows
+from services.threat_model.access.tables import threat_models
+from services.threat_model.cells.tables import diagrams
+from services.threat_model.sequencer.tables import diagram_operations
+from tmi.principal.v1.principal_pb2 import Principal
+from tmi.threat_model.v1.sequencer_pb2 import CommittedOperation, ReadOperationsResponse
+
+DEFAULT_LIMIT = 1000
+
+_log = diagram_operations.c
+
+_COMMITTED = (_log.update_vector, _log.operation_id, _log.socket_id, _log.initiating_user, _log.operation)
+
+# One statement, so that the vector and the entries are of one moment.
+_READ = (
+    select(diagrams.c.update_vector.label("current_vector"), diagrams.c.session_id, *_COMMITTED)
+    .select_from(
+        diagrams.join(threat_models).outerjoin(
+            diagram_operations,
+            (_log.diagram_id == diagrams.c.id) & (_log.update_vector > bindparam("after_vector")),
+        )
+    )
+    .where(
+        diagrams.c.id == bindparam("diagram_id"), diagrams.c.deleted_at.is_(None), threat_models.c.deleted_at.is_(None)
+    )
+    .order_by(_log.update_vector)
+    .limit(bindparam("row_limit"))
+)
+
+APPEND = InsertRows(diagram_operations, [column.name for column in diagram_operations.c])
+"""Writes what `rows` made."""
+
+
+def rows(
+    diagram_id: str, session_id: str, committed: Iterable[tuple[CommittedOperation, Principal]], at: datetime
+) -> dict[str, Any]:
+    """Operations that were just committed, each with its initiator, as the parameter of APPEND."""
+    return {
+        "diagram_operations": [
+            {
+                "diagram_id": diagram_id,
+                "update_vector": operation.update_vector,
+                "operation_id": operation.operation_id,
+                "socket_id": operation.socket_id,
+                "session_id": session_id,
+                "initiating_user": operation.initiating_user.decode(),
+                "initiator_id": initiator.user_id,
+                "operation": operation.operation.decode(),
+                "created_at": at,
+            }
+            for operation, initiator in committed
+        ]
+    }
+
+
+def read(connection: Connection, diagram_id: str, after_vector: int, limit: int) -> ReadOperationsResponse:
+    """At most `limit` (0: 1000) operations after a vector, oldest first.
+
+    `complete` is false, and there are no operations, when one in that range is not in the log or
+    the vector lies ahead of the diagram's. Raises ApiError 404.
+    """
+    limit = limit if 0 < limit < DEFAULT_LIMIT else DEFAULT_LIMIT
+    rows = connection.execute(_READ, {"diagram_id": diagram_id, "after_vector": after_vector, "row_limit": limit}).all()
+    if not rows:
+        raise not_found("The diagram does not exist.")
+    current: int = rows[0].current_vector
+    operations = [committed_operation(*row[2:]) for row in rows if row.update_vector is not None]
+    wanted = range(after_vector + 1, min(current, after_vector + limit) + 1)
+    complete = after_vector <= current and [operation.update_vector for operation in operations] == list(wanted)
+    return ReadOperationsResponse(
+        operations=operations if complete else [],
+        update_vector=current,
+        complete=complete,
+        session_id=rows[0].session_id or "",
+    )
+
+
+def committed_operation(
+    update_vector: int, operation_id: str, socket_id: str, initiating_user: str, operation: str
+) -> CommittedOperation:
+    """The message for these columns of the log."""
+    return CommittedOperation(
+        update_vector=update_vector,
+        operation_id=operation_id,
+        socket_id=socket_id,
+        initiating_user=initiating_user.encode(),
+        operation=operation.encode(),
+    )
