@@ -9,7 +9,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from services.shared.api_info import API_VERSION
 from services.shared.operations import HttpOperation
-from tmi.options.v1.options_pb2 import Format, Gate, Parameter
+from tmi.options.v1.options_pb2 import Access, Format, Parameter
 
 _TYPES = {
     FieldDescriptor.TYPE_STRING: {"type": "string"},
@@ -54,12 +54,11 @@ def document(operations: Iterable[HttpOperation]) -> bytes:
 
 def _operation(operation: HttpOperation) -> dict[str, Any]:
     name = operation.method.name
-    gate = operation.declaration.gate
     described: dict[str, Any] = {
         "operationId": name[0].lower() + name[1:],
         "tags": [operation.method.containing_service.name],
-        "security": [] if gate == Gate.GATE_PUBLIC else [{"bearer": []}, {"cookie": []}],
-        "x-tmi-gate": Gate.Name(gate).removeprefix("GATE_").lower(),
+        "security": [{"bearer": []}, {"cookie": []}] if operation.requirement.authenticated else [],
+        "x-tmi-access": Access.Name(operation.declaration.access).removeprefix("ACCESS_").lower(),
         "parameters": [_parameter(operation, field, declared) for field, declared in operation.parameters],
         "responses": {
             str(operation.success_status): _success(operation),

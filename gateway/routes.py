@@ -7,7 +7,6 @@ from urllib.parse import unquote_to_bytes
 from gateway.parameters import RequestReader
 from services.shared.errors import ApiError, invalid_id, not_found
 from services.shared.operations import HttpOperation
-from tmi.options.v1.options_pb2 import Gate
 
 Value = TypeVar("Value")
 
@@ -71,7 +70,7 @@ class Operation:
 
     def __init__(self, declaration: HttpOperation) -> None:
         self.declaration = declaration
-        self.public = declaration.declaration.gate == Gate.GATE_PUBLIC
+        self.public = not declaration.requirement.authenticated
         self.consumes = declaration.consumes
         self.embeds = declaration.declaration.embeds
         self.produces = ("application/json", *declaration.declaration.produces)

@@ -12,10 +12,11 @@ from google.api.annotations_pb2 import http as http_extension
 from google.api.http_pb2 import HttpRule
 from google.protobuf.descriptor import FieldDescriptor, FileDescriptor, MethodDescriptor, ServiceDescriptor
 
+from services.shared.access import Requirement, requirement_of
 from tmi.auth.v1 import me_pb2, oauth_pb2
 from tmi.collaboration.v1 import sessions_pb2
 from tmi.health.v1 import health_pb2
-from tmi.options.v1.options_pb2 import Gate, Operation, Parameter
+from tmi.options.v1.options_pb2 import Operation, Parameter
 from tmi.options.v1.options_pb2 import operation as operation_extension
 from tmi.options.v1.options_pb2 import parameter as parameter_extension
 from tmi.threat_model.v1 import diagrams_pb2, threat_models_pb2, threats_pb2
@@ -36,6 +37,8 @@ class HttpOperation:
     path: str
     body_field: str
     declaration: Operation
+    requirement: Requirement
+    """What its caller has to be."""
 
     @property
     def rpc_path(self) -> str:
@@ -75,19 +78,22 @@ _VERBS = ("get", "post", "put", "patch", "delete")
 def declaration_of(method: MethodDescriptor) -> HttpOperation | None:
     """The HTTP operation of an RPC, or None for an internal RPC.
 
-    Raises ValueError for an RPC with a path but no gate: nothing is reachable by default.
+    Raises ValueError for an RPC with a path whose access is not declared or not enforced: nothing is
+    reachable by default.
     """
     options = method.GetOptions()
     if not options.HasExtension(http_extension):
         return None
     rule: HttpRule = options.Extensions[http_extension]
     declaration = options.Extensions[operation_extension]
-    if declaration.gate == Gate.GATE_UNSPECIFIED:
-        raise ValueError(f"{method.full_name} has an HTTP path but declares no gate")
+    try:
+        requirement = requirement_of(declaration.access)
+    except ValueError as error:
+        raise ValueError(f"{method.full_name} has an HTTP path, but {error}") from None
     verb = rule.WhichOneof("pattern")
     if verb not in _VERBS:
         raise ValueError(f"{method.full_name} has no supported HTTP verb")
-    return HttpOperation(method, verb.upper(), getattr(rule, verb), rule.body, declaration)
+    return HttpOperation(method, verb.upper(), getattr(rule, verb), rule.body, declaration, requirement)
 
 
 def http_operations(files: Iterable[FileDescriptor] = PUBLIC_FILES) -> Iterator[HttpOperation]:

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from services.shared.access import Requirement
 from services.shared.errors import forbidden, unauthorized
-from services.shared.operations import HttpOperation
-from tmi.options.v1.options_pb2 import Gate
 from tmi.principal.v1.principal_pb2 import Principal
 
 PRINCIPAL_KEY = "x-tmi-principal-bin"
@@ -26,7 +25,8 @@ BUILT_IN_PROVIDER = "tmi"
 class Call:
     """What a handler knows about the call besides the request message."""
 
-    operation: HttpOperation | None
+    requirement: Requirement | None
+    """What the operation asks of its caller; None for an internal RPC."""
     principal: Principal | None
     request_id: str
     public_url: str
@@ -38,15 +38,15 @@ class Call:
             raise unauthorized()
         return self.principal
 
-    @property
-    def gate(self) -> "Gate.ValueType":
-        """What the operation declares about who may call it; an internal RPC declares nothing."""
-        return Gate.GATE_UNSPECIFIED if self.operation is None else self.operation.declaration.gate
+    def require(self, role: int | None) -> None:
+        """Raises ApiError 403 when the caller's role (None for none) is not enough for the declared access."""
+        if self.requirement is not None and (role or 0) < self.requirement.role:
+            raise forbidden("You do not have the role on this threat model that this needs.")
 
 
-def call_from_metadata(operation: HttpOperation | None, metadata: Iterable[tuple[str, str | bytes]]) -> Call:
+def call_from_metadata(requirement: Requirement | None, metadata: Iterable[tuple[str, str | bytes]]) -> Call:
     """Reads what the gateway attached."""
-    call = Call(operation, None, "", "")
+    call = Call(requirement, None, "", "")
     for key, value in metadata:
         if key == PRINCIPAL_KEY and isinstance(value, bytes):
             call.principal = Principal.FromString(value)
@@ -60,14 +60,19 @@ def call_from_metadata(operation: HttpOperation | None, metadata: Iterable[tuple
 def authorize(call: Call) -> None:
     """Applies what the operation declares about the caller. Raises ApiError 401 or 403.
 
-    Roles on a threat model need its data: the service that owns it checks them in the query that
-    reads it, against the same declaration.
+    Roles on a threat model need its data: the handler asks `Call.require` for them with what the query
+    that reads the object has read.
     """
-    if call.operation is None or call.operation.declaration.gate == Gate.GATE_PUBLIC:
+    requirement = call.requirement
+    if requirement is None or not requirement.authenticated:
         return
     caller = call.caller
-    if call.operation.declaration.invoker_only and caller.is_service_account:
+    if requirement.in_person and caller.is_service_account:
         raise forbidden("A service account may not do this.")
+    if requirement.administrator and not caller.is_administrator:
+        raise forbidden("Only an administrator may do this.")
+    if requirement.automation and TMI_AUTOMATION_GROUP_ID not in caller.group_ids:
+        raise forbidden("Only automation accounts may do this.")
 
 
 def metadata_for(call: Call) -> tuple[tuple[str, str | bytes], ...]:

@@ -118,7 +118,8 @@ def _codec(method: MethodDescriptor) -> tuple[Callable[[bytes], Message], Callab
 
 
 def _begin(operation: HttpOperation | None, context: Any) -> Call:
-    call = call_from_metadata(operation, context.invocation_metadata())
+    requirement = None if operation is None else operation.requirement
+    call = call_from_metadata(requirement, context.invocation_metadata())
     log.request_id.set(call.request_id)
     authorize(call)
     return call

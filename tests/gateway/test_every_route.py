@@ -5,7 +5,7 @@ import pytest
 
 from services.shared.operations import HttpOperation
 from tests.gateway.echo_services import OPERATIONS, EchoServices, path_of, request_body, required_query
-from tmi.options.v1.options_pb2 import Format, Gate
+from tmi.options.v1.options_pb2 import Format
 
 pytestmark = pytest.mark.anyio
 
@@ -17,7 +17,7 @@ def _named(operations: list[HttpOperation]) -> pytest.MarkDecorator:
 
 
 def _is_public(operation: HttpOperation) -> bool:
-    return operation.declaration.gate == Gate.GATE_PUBLIC
+    return not operation.requirement.authenticated
 
 
 def _verbs(operation: HttpOperation) -> set[str]:

@@ -6,6 +6,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from gateway.exchange import Exchange
 from gateway.parameters import MOST_QUERY_FIELDS, RequestReader
+from services.shared.access import Requirement
 from services.shared.errors import ApiError
 from services.shared.operations import HttpOperation
 from tests.gateway.echo_services import OPERATIONS
@@ -53,7 +54,7 @@ def _reader(field_type: int, declaration: Parameter, *, path: str = "/things", r
     service.method.add(name="Get", input_type=".t.Request", output_type=".t.Request")
     pool.AddSerializedFile(file.SerializeToString())
     method: MethodDescriptor = pool.FindServiceByName("t.Things").methods_by_name["Get"]
-    return RequestReader(HttpOperation(method, "GET", path, "", Operation()))
+    return RequestReader(HttpOperation(method, "GET", path, "", Operation(), Requirement()))
 
 
 FIELD = descriptor_pb2.FieldDescriptorProto

@@ -4,7 +4,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from services.shared.operations import declaration_of, http_operations
 from tmi.auth.v1 import directory_pb2
 from tmi.collaboration.v1 import rooms_pb2
-from tmi.options.v1.options_pb2 import Format, Gate
+from tmi.options.v1.options_pb2 import Access, Format
 from tmi.threat_model.v1 import sequencer_pb2, threats_pb2
 
 INTERNAL_METHODS = [
@@ -14,11 +14,11 @@ INTERNAL_METHODS = [
 ]
 
 
-def test_every_operation_declares_a_gate_and_a_distinct_route() -> None:
+def test_every_operation_declares_its_access_and_a_distinct_route() -> None:
     operations = list(http_operations())
     routes = [(operation.verb, operation.path) for operation in operations]
     assert len(routes) == len(set(routes)) > 30
-    assert all(operation.declaration.gate != Gate.GATE_UNSPECIFIED for operation in operations)
+    assert all(operation.declaration.access != Access.ACCESS_UNSPECIFIED for operation in operations)
 
 
 @pytest.mark.parametrize("method", INTERNAL_METHODS, ids=lambda method: method.full_name)

@@ -1,5 +1,6 @@
 """Who may call what: every operation that the descriptors declare, for every kind of caller."""
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -7,14 +8,13 @@ import orjson
 import pytest
 
 from deploy.demo.client import Person
+from services.shared.access import Requirement
 from services.shared.operations import HttpOperation, http_operations
 from tests.system.conftest import LogIn, entry, model_with_diagram
-from tmi.options.v1.options_pb2 import Gate
 
 pytestmark = pytest.mark.anyio
 
 _OPERATIONS = list(http_operations())
-_ROLES = {Gate.GATE_READER: 1, Gate.GATE_WRITER: 2, Gate.GATE_OWNER: 3}
 _UNKNOWN = "0f7b4c56-5a3e-4a51-9c5a-6a1f8a1d2b3c"
 
 
@@ -22,8 +22,8 @@ def _name(operation: HttpOperation) -> str:
     return f"{operation.verb} {operation.path}"
 
 
-def _of(*gates: int) -> list[Any]:
-    return [pytest.param(each, id=_name(each)) for each in _OPERATIONS if each.declaration.gate in gates]
+def _those(condition: Callable[[Requirement], bool]) -> list[Any]:
+    return [pytest.param(each, id=_name(each)) for each in _OPERATIONS if condition(each.requirement)]
 
 
 def _path(operation: HttpOperation, **ids: str) -> str:
@@ -65,7 +65,7 @@ async def _call(person: Person | None, gateway: str, operation: HttpOperation, p
         return await client.request(operation.verb, path, content=content, headers=headers)
 
 
-@pytest.mark.parametrize("operation", _of(Gate.GATE_AUTHENTICATED, *_ROLES))
+@pytest.mark.parametrize("operation", _those(lambda asked: asked.authenticated))
 async def test_nobody_in_particular_is_asked_to_log_in(operation: HttpOperation, gateways: list[str]) -> None:
     answer = await _call(None, gateways[0], operation, _path(operation))
     assert answer.status_code == 401
@@ -73,7 +73,7 @@ async def test_nobody_in_particular_is_asked_to_log_in(operation: HttpOperation,
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-@pytest.mark.parametrize("operation", _of(Gate.GATE_PUBLIC))
+@pytest.mark.parametrize("operation", _those(lambda asked: not asked.authenticated))
 async def test_public_operations_do_not_ask_for_a_token(operation: HttpOperation, gateways: list[str]) -> None:
     answer = await _call(None, gateways[0], operation, _path(operation))
     proves_itself = operation.path == "/oauth2/revoke"
@@ -81,7 +81,7 @@ async def test_public_operations_do_not_ask_for_a_token(operation: HttpOperation
     assert answer.status_code < 500
 
 
-@pytest.mark.parametrize("operation", _of(*_ROLES))
+@pytest.mark.parametrize("operation", _those(lambda asked: asked.role > 0))
 async def test_a_stranger_is_refused_and_a_missing_model_is_not_found(
     operation: HttpOperation, log_in: LogIn, gateways: list[str]
 ) -> None:
@@ -95,15 +95,15 @@ async def test_a_stranger_is_refused_and_a_missing_model_is_not_found(
 
 
 @pytest.mark.parametrize("role", ["reader", "writer"])
-async def test_a_role_opens_what_its_gate_says_and_nothing_above(role: str, log_in: LogIn, gateways: list[str]) -> None:
+async def test_a_role_opens_what_is_declared_and_nothing_above(role: str, log_in: LogIn, gateways: list[str]) -> None:
     owner, member = await log_in("owner"), await log_in("member")
     rank = {"reader": 1, "writer": 2}[role]
     threat_model_id, diagram_id = await model_with_diagram(owner, entry(member, role))
     threat = await owner.request("POST", f"/threat_models/{threat_model_id}/threats", {"name": "T", "threat_type": []})
     ids = {"threat_model_id": threat_model_id, "diagram_id": diagram_id, "threat_id": threat["id"]}
     for operation in sorted(_OPERATIONS, key=lambda each: each.verb == "DELETE"):
-        needed = _ROLES.get(operation.declaration.gate)
-        if needed is None:
+        needed = operation.requirement.role
+        if not needed:
             continue
         answer = await _call(member, gateways[0], operation, _path(operation, **ids))
         if needed > rank:

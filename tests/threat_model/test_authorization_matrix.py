@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 
+from services.shared.access import OWNER, READER, WRITER
 from services.shared.operations import HttpOperation
-from services.threat_model.access.roles import required_role
-from services.threat_model.access.tables import OWNER, READER, WRITER
 from services.threat_model.service import SUB_RESOURCES
 from tests.threat_model.api import OPERATIONS, Api, new_user
 from tests.threat_model.test_authorization_list import entry, known
-from tmi.options.v1.options_pb2 import Gate
 
 BODIES: dict[str, Any] = {
     "ThreatModel": {"POST": {"name": "x"}, "PUT": {"name": "x"}},
@@ -58,7 +56,7 @@ def children(api: Api, tm: str) -> dict[str, str]:
 def test_there_is_something_to_check() -> None:
     assert len(ON_A_THREAT_MODEL) == 16
     assert len(ON_A_CHILD) == 8
-    assert all(operation.declaration.gate >= Gate.GATE_AUTHENTICATED for operation in OPERATIONS.values())
+    assert all(operation.requirement.authenticated for operation in OPERATIONS.values())
 
 
 @pytest.mark.parametrize("operation", ON_A_THREAT_MODEL, ids=name)
@@ -80,7 +78,7 @@ def test_a_role_allows_what_the_operation_declares(api: Api, operation: HttpOper
     role_name = {READER: "reader", WRITER: "writer", OWNER: "owner"}[role]
     tm = api.new_threat_model(authorization=[entry(somebody, role_name)])["id"]
     status = call(api.as_caller(somebody), operation, children(api, tm))
-    allowed = role >= required_role(operation.declaration.gate)
+    allowed = role >= operation.requirement.role
     assert status == (operation.success_status if allowed else 403)
 
 

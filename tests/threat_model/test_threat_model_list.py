@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import event, insert, text
 
 from services.shared import rfc3339
+from services.shared.access import OWNER, WRITER
 from services.shared.principal import SECURITY_REVIEWERS_GROUP_ID, TMI_AUTOMATION_GROUP_ID
-from services.threat_model.access.tables import OWNER, WRITER, threat_model_access, threat_models
+from services.threat_model.access.tables import threat_model_access, threat_models
 from services.threat_model.people.tables import principals
 from tests.threat_model.api import Api, new_user, node
 from tests.threat_model.test_authorization_list import entry, known

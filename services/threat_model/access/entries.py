@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from sqlalchemy import Connection, bindparam
 
 from services.shared import sql_dialect
+from services.shared.access import OWNER, WRITER
 from services.shared.errors import conflict
 from services.shared.principal import (
     CONFIDENTIAL_PROJECT_REVIEWERS_GROUP_ID,
@@ -16,7 +17,7 @@ from services.shared.principal import (
     TMI_AUTOMATION_GROUP_ID,
 )
 from services.shared.sql_dialect import UuidList, UuidText, is_one_of
-from services.threat_model.access.tables import OWNER, WRITER, threat_model_access
+from services.threat_model.access.tables import threat_model_access
 
 Roles = Mapping[str, int]
 """Role by principal id."""

@@ -1,17 +1,12 @@
-"""Roles on a threat model: one SQL expression that every query carries, one check of its value."""
+"""Roles on a threat model: one SQL expression that every query carries."""
 
 from sqlalchemy import ColumnElement, ScalarSelect, bindparam, func, select
 
-from services.shared.errors import ApiError, forbidden, not_found
+from services.shared.errors import ApiError, not_found
 from services.shared.principal import EVERYONE_GROUP_ID
 from services.shared.sql_dialect import UuidList, is_one_of
-from services.threat_model.access.tables import OWNER, READER, WRITER, threat_model_access
-from tmi.options.v1.options_pb2 import Gate
+from services.threat_model.access.tables import threat_model_access
 from tmi.principal.v1.principal_pb2 import Principal
-
-ROLE_NAMES = {READER: "reader", WRITER: "writer", OWNER: "owner"}
-
-_REQUIRED_ROLES = {Gate.GATE_READER: READER, Gate.GATE_WRITER: WRITER, Gate.GATE_OWNER: OWNER}
 
 PRINCIPAL_IDS = "principal_ids"
 """Name of the parameter that holds the ids whose access entries count for the caller."""
@@ -38,17 +33,6 @@ def role_on(threat_model_id: ColumnElement[str]) -> ScalarSelect[int]:
         .correlate_except(threat_model_access)
         .scalar_subquery()
     )
-
-
-def required_role(gate: "Gate.ValueType") -> int:
-    """The role that a gate asks for; 0 when it asks for none."""
-    return _REQUIRED_ROLES.get(gate, 0)
-
-
-def require(role: int | None, gate: "Gate.ValueType") -> None:
-    """Raises ApiError 403 when the role is not enough for the gate."""
-    if (role or 0) < required_role(gate):
-        raise forbidden("You do not have the role on this threat model that this needs.")
 
 
 def no_threat_model() -> ApiError:

@@ -33,15 +33,12 @@ threat_models = Table(
     Column("deleted_at", UtcDateTime),
 )
 
-READER, WRITER, OWNER = 1, 2, 3
-"""`role`: greater includes lesser."""
-
 # The owner of a threat model always has an owner row here: access is this table and nothing else.
 threat_model_access = Table(
     "threat_model_access",
     metadata,
     Column("threat_model_id", UuidText, ForeignKey(threat_models.c.id, ondelete="CASCADE"), primary_key=True),
     Column("principal_id", UuidText, ForeignKey(principals.c.id), primary_key=True),
-    Column("role", SmallInteger, nullable=False),
+    Column("role", SmallInteger, nullable=False),  # services.shared.access
     Index("ix_threat_model_access_principal", "principal_id", "threat_model_id"),
 )

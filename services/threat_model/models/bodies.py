@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from services.shared.access import OWNER, READER, WRITER
 from services.shared.errors import invalid_input
-from services.threat_model.access.tables import OWNER, READER, WRITER
 from services.threat_model.people.copies import PrincipalName
 from services.threat_model.resources.bodies import (
     Body,

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, ScalarSelect, case, func, literal_column, select
 
+from services.shared.access import ROLE_NAMES
 from services.shared.sql_dialect import (
     JsonBoolean,
     JsonOptional,
@@ -15,7 +16,6 @@ from services.shared.sql_dialect import (
     json_array,
     json_object,
 )
-from services.threat_model.access.roles import ROLE_NAMES
 from services.threat_model.access.tables import threat_model_access, threat_models
 from services.threat_model.children.threats import THREATS
 from services.threat_model.diagrams.declaration import DIAGRAMS

@@ -122,7 +122,7 @@ class ThreatModelHandlers:
         row = self._database.read(lambda connection: _GET.one_or_none(connection, parameters))
         if row is None:
             raise access.no_threat_model()
-        access.require(row.role, call.gate)
+        call.require(row.role)
         return Reply(row.document.encode(), headers=[preconditions.entity_tag(row.version)])
 
     def create(self, request: Any, call: Call) -> Reply:
@@ -266,7 +266,7 @@ def _locked(connection: Connection, request: Any, call: Call) -> Row[Any]:
 def _checked(row: Row[Any] | None, call: Call) -> Row[Any]:
     if row is None:
         raise access.no_threat_model()
-    access.require(row.role, call.gate)
+    call.require(row.role)
     return row
 
 

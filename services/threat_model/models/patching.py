@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 from sqlalchemy import Row
 
+from services.shared.access import OWNER
 from services.shared.errors import conflict, forbidden, invalid_input, not_found
 from services.shared.principal import Call
 from services.threat_model.access import entries as authorization_list
-from services.threat_model.access.tables import OWNER
 from services.threat_model.audit import recording as audit
 from services.threat_model.models.bodies import PatchedThreatModel, roles_of
 from services.threat_model.people.copies import PrincipalName, Principals

@@ -14,13 +14,14 @@ import orjson
 from sqlalchemy import Connection, Integer, Row, and_, bindparam, func, null, select
 
 from services.shared import rfc3339
+from services.shared.access import OWNER
 from services.shared.database import Database
 from services.shared.errors import ApiError, forbidden, not_found
 from services.shared.principal import Call
 from services.shared.rpc import Handler, Reply
 from services.shared.sql_dialect import Prepared, UuidText, WriteReturning, json_array
 from services.threat_model.access import roles as access
-from services.threat_model.access.tables import OWNER, threat_models
+from services.threat_model.access.tables import threat_models
 from services.threat_model.audit import recording as audit
 from services.threat_model.resources import bodies, filters, json_patch, preconditions
 from services.threat_model.resources.aliases import next_alias
@@ -62,7 +63,7 @@ class SubResourceHandlers:
         row = self._database.read(lambda connection: statement.one_or_none(connection, parameters))
         if row is None:
             raise access.no_threat_model()
-        access.require(row.role, call.gate)
+        call.require(row.role)
         if request.include_deleted and row.role != OWNER and not call.caller.is_administrator:
             raise forbidden("Only an owner or an administrator may list what was deleted.")
         return Reply(
@@ -76,7 +77,7 @@ class SubResourceHandlers:
         row = self._database.read(lambda connection: self._statements.get.one_or_none(connection, parameters))
         if row is None:
             raise access.no_threat_model()
-        access.require(row.role, call.gate)
+        call.require(row.role)
         if row.version is None:
             raise self._missing()
         return Reply(row.document.encode(), headers=[preconditions.entity_tag(row.version)])
@@ -93,7 +94,7 @@ class SubResourceHandlers:
             role = connection.execute(self._statements.lock_parent, self._scope(request, call)).one_or_none()
             if role is None:
                 raise access.no_threat_model()
-            access.require(role.role, call.gate)
+            call.require(role.role)
             resource.rules.check(connection, request.threat_model_id, {}, values)
             now = rfc3339.now()
             columns = resource.rules.store(connection, None, values)
@@ -208,9 +209,9 @@ class SubResourceHandlers:
             parent = connection.execute(self._statements.parent, parameters).one_or_none()
             if parent is None:
                 raise access.no_threat_model()
-            access.require(parent.role, call.gate)
+            call.require(parent.role)
             raise self._missing()
-        access.require(row.role, call.gate)
+        call.require(row.role)
         return row
 
     def _record(

@@ -18,10 +18,11 @@ import orjson
 from sqlalchemy import Connection, Text, bindparam, cast, select, update
 
 from services.shared import rfc3339
+from services.shared.access import WRITER
 from services.shared.principal import user_object
 from services.shared.sql_dialect import Prepared, WriteTogether
 from services.threat_model.access.roles import principal_ids
-from services.threat_model.access.tables import WRITER, threat_models
+from services.threat_model.access.tables import threat_models
 from services.threat_model.audit import recording as audit
 from services.threat_model.cells.cell_set import CellSet
 from services.threat_model.cells.operations import OperationRejected, apply_operation, canonical_id, named_cells

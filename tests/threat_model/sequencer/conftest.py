@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import event, insert, select
 
 from services.shared import migrations, rfc3339
+from services.shared.access import OWNER
 from services.shared.database import Database
 from services.shared.principal import Call
-from services.threat_model.access.tables import OWNER, threat_model_access, threat_models
+from services.threat_model.access.tables import threat_model_access, threat_models
 from services.threat_model.cells.tables import diagram_cells, diagrams
 from services.threat_model.people.tables import principals
 from services.threat_model.schema import SCHEMA

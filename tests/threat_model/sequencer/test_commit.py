@@ -9,9 +9,9 @@ from google.protobuf.message import Message
 from sqlalchemy import select
 
 from services.shared import rfc3339
+from services.shared.access import READER, WRITER
 from services.shared.database import Database
 from services.shared.errors import ApiError
-from services.threat_model.access.tables import READER, WRITER
 from services.threat_model.audit.tables import audit_entries, outbox
 from services.threat_model.cells.operations import MAX_CELLS, fold
 from tests.threat_model.sequencer.conftest import World

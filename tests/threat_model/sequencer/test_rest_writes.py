@@ -22,7 +22,9 @@ _SERVICE = diagrams_pb2.DESCRIPTOR.services_by_name["Diagrams"]
 
 def rest(world: World, rpc: str, request: Any) -> Reply:
     request.threat_model_id, request.diagram_id = world.threat_model_id, world.diagram_id
-    call = Call(declaration_of(_SERVICE.methods_by_name[rpc]), world.owner, "", "")
+    declared = declaration_of(_SERVICE.methods_by_name[rpc])
+    assert declared is not None
+    call = Call(declared.requirement, world.owner, "", "")
     reply: Reply = SubResourceHandlers(DIAGRAMS, world.database).handlers()[rpc](request, call)
     return reply
 

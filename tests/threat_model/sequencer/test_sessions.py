@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select
 
 from services.shared import rfc3339
+from services.shared.access import READER, WRITER
 from services.shared.errors import ApiError
 from services.shared.principal import EVERYONE_GROUP_ID
-from services.threat_model.access.tables import READER, WRITER
 from services.threat_model.cells.tables import diagrams
 from tests.threat_model.sequencer.conftest import World
 from tmi.principal.v1.principal_pb2 import Principal
