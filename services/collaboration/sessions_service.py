@@ -52,11 +52,13 @@ class SessionsService:
     async def get_diagram_session(self, request: GetDiagramSessionRequest, call: Call) -> Reply:
         """The session of a diagram, 404 without one."""
         session = await self._sequencer.get_session(request.threat_model_id, request.diagram_id, call.caller)
+        call.require(session.role)
         return Reply(orjson.dumps(await self._session_object(session, call)))
 
     async def join_diagram_session(self, request: JoinDiagramSessionRequest, call: Call) -> Reply:
         """The session of a diagram, created with the caller as host when there is none."""
         opened = await self._sequencer.open_session(request.threat_model_id, request.diagram_id, call.caller)
+        call.require(opened.session.role)
         body = orjson.dumps(await self._session_object(opened.session, call))
         return Reply(body, status=201 if opened.created else 200)
 
@@ -65,6 +67,7 @@ class SessionsService:
         session = await self._sequencer.get_session(
             request.threat_model_id, request.diagram_id, call.caller, may_be_absent=True
         )
+        call.require(session.role)
         if session.session_id and same_user(session.host, call.caller):
             await self._sequencer.close_session(session.diagram_id, session.session_id)
             loop = asyncio.get_running_loop()

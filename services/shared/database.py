@@ -11,6 +11,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.shared.errors import ApiError, unavailable
+from services.shared.principal import current_call
 from services.shared.settings import Settings
 from services.shared.startup import CannotStart
 
@@ -80,9 +81,22 @@ class Database:
         """Runs single SELECTs without a transaction around them; each sees its own snapshot."""
         return self._attempt(self._autocommit.connect, work)
 
-    def write(self, work: Callable[[Connection], Result]) -> Result:
-        """Runs `work` in one transaction. It may run again after a serialization failure."""
-        return self._attempt(self.engine.begin, work)
+    def write(self, work: Callable[[Connection], Result], *, before_role: bool = False) -> Result:
+        """Runs `work` in one transaction. It may run again after a serialization failure.
+
+        In a call of an operation that asks for a role, nothing is committed before the handler has
+        required it: raises RoleNotRequired. before_role: what is written is allowed to every caller.
+        """
+        call = None if before_role else current_call.get()
+        if call is None:
+            return self._attempt(self.engine.begin, work)
+
+        def work_and_check(connection: Connection) -> Result:
+            result = work(connection)
+            call.ensure_required()
+            return result
+
+        return self._attempt(self.engine.begin, work_and_check)
 
     def _attempt(self, open_connection: Callable[[], Any], work: Callable[[Connection], Result]) -> Result:
         for attempt in range(1, _ATTEMPTS + 1):

@@ -1,7 +1,8 @@
 """The verified caller and what a call carries about the request, as gRPC metadata."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 from services.shared.access import Requirement
 from services.shared.errors import forbidden, unauthorized
@@ -30,6 +31,7 @@ class Call:
     principal: Principal | None
     request_id: str
     public_url: str
+    _role_is_enough: bool = field(default=False, init=False)
 
     @property
     def caller(self) -> Principal:
@@ -42,6 +44,20 @@ class Call:
         """Raises ApiError 403 when the caller's role (None for none) is not enough for the declared access."""
         if self.requirement is not None and (role or 0) < self.requirement.role:
             raise forbidden("You do not have the role on this threat model that this needs.")
+        self._role_is_enough = True
+
+    def ensure_required(self) -> None:
+        """Raises RoleNotRequired when the operation asks for a role and `require` has not allowed it yet."""
+        if self.requirement is not None and self.requirement.role and not self._role_is_enough:
+            raise RoleNotRequired
+
+
+class RoleNotRequired(Exception):
+    """A handler wrote or answered without having required the role that its operation declares: a defect."""
+
+
+current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
+"""The call that is being served, None outside of calls. Set by the RPC wrapper."""
 
 
 def call_from_metadata(requirement: Requirement | None, metadata: Iterable[tuple[str, str | bytes]]) -> Call:

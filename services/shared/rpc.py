@@ -1,7 +1,8 @@
 """Binding handlers to the RPCs of a service: authorization, errors, metrics and answers in one place.
 
 A handler takes (request, call) and returns a message, or a Reply for an HTTP operation. It raises
-ApiError for what the client should know; anything else becomes a 500 that says nothing.
+ApiError for what the client should know; anything else becomes a 500 that says nothing. So does the
+answer of a handler that has not required the role which its operation declares.
 """
 
 import logging
@@ -19,7 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 from services.shared import log, metrics
 from services.shared.errors import STATUS_DETAILS_KEY, ApiError
 from services.shared.operations import HttpOperation, declaration_of
-from services.shared.principal import Call, authorize, call_from_metadata
+from services.shared.principal import Call, authorize, call_from_metadata, current_call
 
 logger = logging.getLogger(__name__)
 
@@ -121,11 +122,13 @@ def _begin(operation: HttpOperation | None, context: Any) -> Call:
     requirement = None if operation is None else operation.requirement
     call = call_from_metadata(requirement, context.invocation_metadata())
     log.request_id.set(call.request_id)
+    current_call.set(call)
     authorize(call)
     return call
 
 
-def _answer(operation: HttpOperation | None, result: Any, context: Any) -> Message:
+def _answer(operation: HttpOperation | None, call: Call, result: Any, context: Any) -> Message:
+    call.ensure_required()
     if operation is None:
         assert isinstance(result, Message)
         return result
@@ -162,7 +165,7 @@ def _sync_behavior(method: MethodDescriptor, handler: Handler, translate: Transl
         started = time.perf_counter()
         try:
             call = _begin(operation, context)
-            answer = _answer(operation, handler(request, call), context)
+            answer = _answer(operation, call, handler(request, call), context)
         except Exception as error:
             api_error = _as_api_error(error, translate, where)
             _observe(where, api_error.code, started)
@@ -189,7 +192,7 @@ def _async_behavior(
         started = time.perf_counter()
         try:
             call = _begin(operation, context)
-            answer = _answer(operation, await handler(request, call), context)
+            answer = _answer(operation, call, await handler(request, call), context)
         except Exception as error:
             api_error = _as_api_error(error, translate, where)
             _observe(where, api_error.code, started)

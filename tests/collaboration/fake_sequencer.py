@@ -92,16 +92,20 @@ class FakeSequencer:
                 started_at=_now(),
                 last_activity_at=_now(),
             )
-        return messages.OpenSessionResponse(session=diagram.session, created=created)
+        return messages.OpenSessionResponse(session=_as_seen_by(request.host, diagram), created=created)
 
     async def get_session(self, request: messages.GetSessionRequest, call: Call) -> messages.DiagramSession:
         self.request_ids.append(call.request_id)
         diagram = self._readable(request.threat_model_id, request.diagram_id, request.principal)
         if diagram.session is None:
             if request.may_be_absent:
-                return messages.DiagramSession(threat_model_id=request.threat_model_id, diagram_id=request.diagram_id)
+                return messages.DiagramSession(
+                    threat_model_id=request.threat_model_id,
+                    diagram_id=request.diagram_id,
+                    role=diagram.roles[request.principal.user_id],
+                )
             raise not_found("The diagram has no session.")
-        return diagram.session
+        return _as_seen_by(request.principal, diagram)
 
     async def list_sessions(self, request: messages.ListSessionsRequest, _: Call) -> messages.ListSessionsResponse:
         if self.is_down:
@@ -211,3 +215,11 @@ class FakeSequencer:
         diagram = self._diagram(request.diagram_id)
         roles = [diagram.roles.get(principal.user_id, messages.ROLE_UNSPECIFIED) for principal in request.principals]
         return messages.CheckAccessResponse(roles=roles)
+
+
+def _as_seen_by(principal: Principal, diagram: Diagram) -> messages.DiagramSession:
+    """The session of the diagram, with the role of who asks."""
+    seen = messages.DiagramSession(role=diagram.roles[principal.user_id])
+    if diagram.session is not None:
+        seen.MergeFrom(diagram.session)
+    return seen

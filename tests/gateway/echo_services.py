@@ -13,6 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.json_format import MessageToDict
 
 from services.shared import jwt, rpc
+from services.shared.access import OWNER
 from services.shared.errors import ApiError, unavailable
 from services.shared.operations import PUBLIC_FILES, HttpOperation, http_operations
 from services.shared.principal import Call
@@ -141,6 +142,7 @@ class EchoServices:
                 await self.before_reply()
             if self.error is not None:
                 raise self.error
+            call.require(OWNER)
             return self.reply
 
         return handle

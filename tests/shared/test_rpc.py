@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.message import Message
 
 from services.shared import rpc
-from services.shared.access import requirement_of
+from services.shared.access import READER, requirement_of
 from services.shared.errors import ApiError, forbidden, from_rpc_error, unavailable
 from services.shared.principal import Call, metadata_for
 from tmi.options.v1.options_pb2 import Access
@@ -59,7 +59,11 @@ def failure(stub: Stub, principal: Principal | None = ALICE) -> ApiError:
 
 
 def test_a_reply_carries_body_status_and_headers(serve: Serve) -> None:
-    stub = serve(lambda _request, _call: rpc.Reply(b"{}", status=201, headers=[("ETag", '"1"')]))
+    def handler(_request: Message, call: Call) -> rpc.Reply:
+        call.require(READER)
+        return rpc.Reply(b"{}", status=201, headers=[("ETag", '"1"')])
+
+    stub = serve(handler)
     answer, trailing = get(stub)
     assert (answer.data, answer.content_type) == (b"{}", "application/json")
     assert trailing["x-http-status"] == "201"
@@ -71,6 +75,7 @@ def test_the_handler_knows_the_caller_and_the_request(serve: Serve) -> None:
 
     def handler(_request: Message, call: Call) -> rpc.Reply:
         seen.append(call)
+        call.require(READER)
         return rpc.Reply()
 
     get(serve(handler))

@@ -117,7 +117,9 @@ class Principals:
             # It acts as its owner, whose own name and id its token does not carry alone.
             row["provider_id"] = provider_id.removeprefix(SERVICE_ACCOUNT_PREFIX).partition(":")[2] or provider_id
             row["display_name"] = None
-        self._database.write(lambda connection: store(connection, [row], overwrite=not service_account))
+        self._database.write(
+            lambda connection: store(connection, [row], overwrite=not service_account), before_role=True
+        )
 
     def resolve(self, names: Iterable[PrincipalName], call: Call, *, create_missing: bool) -> dict[PrincipalName, str]:
         """Internal ids by name, without the unknown.
@@ -154,7 +156,7 @@ class Principals:
             records |= zip(unknown, self._directory.resolve(queries, call), strict=True)
         rows = [_row(record) for record in records.values() if record.found]
         if rows:
-            self._database.write(lambda connection: store(connection, rows, overwrite=True))
+            self._database.write(lambda connection: store(connection, rows, overwrite=True), before_role=True)
         return {name: record.id if record.found else None for name, record in records.items()}
 
 
