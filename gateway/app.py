@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import grpc
@@ -35,7 +35,7 @@ from gateway.sockets.app import SocketApp
 from gateway.transcoding import Transcoder
 from gateway.trusted_proxies import TrustedProxies
 from services.shared import rpc
-from services.shared.operations import HttpOperation, http_operations
+from services.shared.operations import http_operations
 from services.shared.settings import Settings
 from tmi.auth.v1.directory_pb2_grpc import DirectoryStub
 
@@ -45,16 +45,15 @@ logger = logging.getLogger(__name__)
 def create_app(settings: Settings) -> ASGIApp:
     """The application for an ASGI server with lifespan: what it needs is opened at start-up and closed at the end.
 
-    Raises ValueError for settings that make no sense.
+    Raises ValueError for settings that make no sense, CannotStart for declarations that cannot be followed.
     """
     TrustedProxies(settings.trusted_proxies)
-    return _Lifespan(settings)
+    return _Lifespan(settings, Routes(http_operations()))
 
 
 @asynccontextmanager
-async def serving(settings: Settings, operations: Iterable[HttpOperation] | None = None) -> AsyncIterator[ASGIApp]:
+async def serving(settings: Settings, routes: Routes) -> AsyncIterator[ASGIApp]:
     """The application for HTTP and WebSocket scopes with everything it needs, for as long as the context lasts."""
-    declared = list(http_operations() if operations is None else operations)
     async with AsyncExitStack() as stack:
         channels: dict[str, grpc.aio.Channel] = {}
         for service, addresses in (
@@ -72,12 +71,12 @@ async def serving(settings: Settings, operations: Iterable[HttpOperation] | None
             stack.push_async_callback(_cancel, asyncio.create_task(forever))
         sockets = SocketApp(settings, channels["collaboration"], revocations)
         stack.push_async_callback(sockets.close)
-        yield _Dispatch(_http_app(settings, declared, channels, TokenVerifier(keys, revocations)), sockets)
+        yield _Dispatch(_http_app(settings, routes, channels, TokenVerifier(keys, revocations)), sockets)
 
 
 def _http_app(
     settings: Settings,
-    operations: list[HttpOperation],
+    routes: Routes,
     channels: dict[str, grpc.aio.Channel],
     verifier: TokenVerifier,
 ) -> ASGIApp:
@@ -86,12 +85,11 @@ def _http_app(
     The order can be observed: everything that is wrong with the request itself is refused before
     the caller is asked for, and only a known caller learns which paths exist.
     """
-    routes = Routes(operations)
     proxies = TrustedProxies(settings.trusted_proxies)
     public_url = PublicUrl(settings.public_url, proxies, tls=settings.server_tls_enabled)
     app: ASGIApp = Transcoder(
         channels,
-        operations,
+        routes.declared,
         public_url,
         timeout_seconds=settings.request_timeout_seconds,
         root_fallback=root.fallback(settings),
@@ -107,7 +105,7 @@ def _http_app(
     app = AcceptGate(app)
     app = TrailingSlash(app, routes, public_url)
     app = Routing(app, routes)
-    app = LocalAnswers(app, {LIVENESS_PATH: LIVENESS, OPENAPI_PATH: openapi.document(operations)})
+    app = LocalAnswers(app, {LIVENESS_PATH: LIVENESS, OPENAPI_PATH: openapi.document(routes.declared)})
     app = Recovery(app)
     app = Cors(app, settings.cors_allowed_origins)
     app = SecurityHeaders(app, tls=settings.server_tls_enabled)
@@ -135,8 +133,9 @@ class _Dispatch:
 class _Lifespan:
     """Opens the application when the server starts and closes it when the server stops."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, routes: Routes) -> None:
         self._settings = settings
+        self._routes = routes
         self._app: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,7 +144,7 @@ class _Lifespan:
             await self._app(scope, receive, send)
             return
         await receive()
-        async with serving(self._settings) as self._app:
+        async with serving(self._settings, self._routes) as self._app:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})

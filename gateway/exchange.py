@@ -4,7 +4,7 @@ The middlewares are independent of each other; what one learns and a later one n
 headers are decoded once.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import Scope
 
@@ -47,7 +47,7 @@ class Exchange:
         self.client_ip = ""
         self.route: Route | None = None
         self.operation: Operation | None = None
-        self.path_values: tuple[str, ...] = ()
+        self.path_values: tuple[Any, ...] = ()
         self.body = b""
         self.token: VerifiedToken | None = None
         self.response_started = False

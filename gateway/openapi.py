@@ -53,9 +53,8 @@ def document(operations: Iterable[HttpOperation]) -> bytes:
 
 
 def _operation(operation: HttpOperation) -> dict[str, Any]:
-    name = operation.method.name
     described: dict[str, Any] = {
-        "operationId": name[0].lower() + name[1:],
+        "operationId": operation.operation_id,
         "tags": [operation.method.containing_service.name],
         "security": [{"bearer": []}, {"cookie": []}] if operation.requirement.authenticated else [],
         "x-tmi-access": Access.Name(operation.declaration.access).removeprefix("ACCESS_").lower(),
@@ -83,7 +82,7 @@ def _success(operation: HttpOperation) -> dict[str, Any]:
 
 def _parameter(operation: HttpOperation, field: FieldDescriptor, declared: Parameter) -> dict[str, Any]:
     name, place = field.name, "query"
-    if f"{{{field.name}}}" in operation.path:
+    if field.name in operation.path_parameters:
         place = "path"
     elif declared.header:
         name, place = declared.header, "header"

@@ -17,7 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from gateway.exchange import Exchange
 from services.shared import rfc3339
-from services.shared.errors import invalid_id, invalid_input
+from services.shared.errors import ApiError, invalid_id, invalid_input
 from services.shared.operations import HttpOperation
 from tmi.options.v1.options_pb2 import Format, Parameter
 
@@ -26,7 +26,6 @@ Parser = Callable[[str], Any]
 LONGEST_PATH_PARAMETER_BYTES = 200
 MOST_QUERY_FIELDS = 200
 
-_TEMPLATE_PARAMETER = re.compile(r"\{(\w+)\}")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _DECIMAL = re.compile(r"-?[0-9]{1,64}(\.[0-9]{1,64})?([eE][+-]?[0-9]{1,3})?")
@@ -59,7 +58,6 @@ class RequestReader:
     """Builds the request message of one operation."""
 
     def __init__(self, operation: HttpOperation) -> None:
-        """Compiles the declarations. Raises ValueError for one that makes no sense."""
         self._message_class: type[Message] = GetMessageClass(operation.method.input_type)
         self._body_field = operation.body_field
         self._path: list[tuple[str, Parser]] = []
@@ -68,12 +66,12 @@ class RequestReader:
         self._cookies: list[tuple[str, _Field]] = []
         self._required: list[str] = []
         defaults = self._message_class()
-        parsers: dict[str, Parser] = {}
-        in_path = _TEMPLATE_PARAMETER.findall(operation.path)
+        in_path: dict[str, Parser] = {}
         for field, declaration in operation.parameters:
             name = field.name
-            parse = parsers[name] = _parser(field, declaration)
-            if name in in_path:
+            parse = _parser(field, declaration)
+            if name in operation.path_parameters:
+                in_path[name] = _identifier_parser(name, parse, dots=bool(declaration.pattern))
                 continue
             compiled = _Field(name, parse, field.is_repeated, declaration.comma_separated, declaration.max_items)
             if declaration.header:
@@ -86,16 +84,12 @@ class RequestReader:
                 compiled.fill(defaults, [declaration.default_value])
             if declaration.required:
                 self._required.append(name)
-        if missing := set(in_path) - set(parsers):
-            raise ValueError(f"{operation.method.full_name}: no field for {sorted(missing)}")
-        self._path = [(name, parsers[name]) for name in in_path]
+        self._path = [(name, in_path[name]) for name in operation.path_parameters]
         self._defaults = defaults.SerializeToString()
 
-    def check_path(self, values: tuple[str, ...]) -> tuple[str, ...]:
+    def check_path(self, values: tuple[str, ...]) -> tuple[Any, ...]:
         """The path parameters in the order of the template, normalised. Raises ApiError 400 `invalid_id`."""
-        return tuple(
-            parse(path_parameter(name, value)) for (name, parse), value in zip(self._path, values, strict=True)
-        )
+        return tuple(parse(value) for (_, parse), value in zip(self._path, values, strict=True))
 
     def read(self, exchange: Exchange) -> Message:
         """The request message. Raises ApiError 400."""
@@ -134,9 +128,22 @@ class RequestReader:
         return tuple(values)
 
 
-def path_parameter(name: str, value: str) -> str:
-    """The value of a path parameter. Raises ApiError 400 when no identifier can look like it."""
-    if not value or ".." in value or "\0" in value or len(value.encode()) > LONGEST_PATH_PARAMETER_BYTES:
+def _identifier_parser(name: str, parse: Parser, *, dots: bool) -> Parser:
+    def parse_identifier(value: str) -> Any:
+        try:
+            return parse(path_parameter(name, value, dots=dots))
+        except ApiError as error:
+            raise invalid_id(error.message) from error
+
+    return parse_identifier
+
+
+def path_parameter(name: str, value: str, *, dots: bool = False) -> str:
+    """The value of a path parameter. Raises ApiError 400 when no identifier can look like it.
+
+    dots: a declared pattern judges whether it may have two in a row.
+    """
+    if not value or (".." in value and not dots) or "\0" in value or len(value.encode()) > LONGEST_PATH_PARAMETER_BYTES:
         raise invalid_id(f"{name} is not a valid identifier.")
     return value
 
@@ -160,9 +167,7 @@ def _parser(field: FieldDescriptor, declaration: Parameter) -> Parser:
     if field.type in _INTEGER_BITS:
         largest = 2 ** _INTEGER_BITS[field.type]
         return _number_parser(name, declaration, _INTEGER, int, "a whole number", -largest, largest - 1)
-    if field.type == FieldDescriptor.TYPE_DOUBLE:
-        return _number_parser(name, declaration, _DECIMAL, float, "a number", -math.inf, math.inf)
-    raise ValueError(f"{field.full_name}: a parameter cannot have this type")
+    return _number_parser(name, declaration, _DECIMAL, float, "a number", -math.inf, math.inf)
 
 
 def _boolean_parser(name: str) -> Parser:

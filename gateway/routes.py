@@ -5,6 +5,7 @@ from typing import Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from gateway.parameters import RequestReader
+from services.shared.declarations import InvalidDeclaration
 from services.shared.errors import ApiError, invalid_id, not_found
 from services.shared.operations import HttpOperation
 
@@ -91,12 +92,16 @@ class Route:
         self.public = False
 
     def add(self, operation: Operation) -> None:
-        """Adds an operation under its verb. Raises ValueError when the verb is taken."""
-        verb = operation.declaration.verb
+        """Adds an operation under its verb. Raises InvalidDeclaration when the path has it already."""
+        declaration = operation.declaration
+        verb = declaration.verb
+        if declaration.path != self.template:
+            problem = f"{declaration.path} differs from {self.template} in the names of parameters only"
+            raise InvalidDeclaration(declaration.method, problem)
         if verb in self.operations:
-            raise ValueError(f"{verb} {self.template} is declared twice")
+            raise InvalidDeclaration(declaration.method, f"{verb} {self.template} is declared twice")
         self.operations[verb] = operation
-        if verb == "GET" and not operation.declaration.declaration.no_head:
+        if verb == "GET" and not declaration.declaration.no_head:
             self.operations["HEAD"] = operation
         self.allow = ", ".join((*sorted(self.operations), "OPTIONS"))
         self.public = all(operation.public for operation in self.operations.values())
@@ -109,16 +114,16 @@ class Route:
 
 
 class Routes:
-    """Every route. `find` takes the raw path, so that an encoded slash never separates segments."""
+    """Every route. `find` takes the raw path, so that an encoded slash never separates segments.
+
+    Raises InvalidDeclaration for operations that exclude each other.
+    """
 
     def __init__(self, operations: Iterable[HttpOperation]) -> None:
         self._trie: PathTrie[Route] = PathTrie()
-        self.routes: list[Route] = []
-        for declaration in operations:
-            route = self._trie.setdefault(declaration.path, Route(declaration.path))
-            if not route.operations:
-                self.routes.append(route)
-            route.add(Operation(declaration))
+        self.declared = tuple(operations)
+        for declaration in self.declared:
+            self._trie.setdefault(declaration.path, Route(declaration.path)).add(Operation(declaration))
 
     def find(self, raw_path: bytes) -> tuple[Route, tuple[str, ...]] | None:
         """The route of a percent-encoded path and its parameters, decoded. Raises ApiError 400."""

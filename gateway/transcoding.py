@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from importlib import import_module
 from typing import Any
 
 import grpc
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from starlette.types import Receive, Scope, Send
 
 from gateway import compression, root
@@ -127,11 +127,13 @@ class _DisconnectWatch:
 
 
 def _callable(operation: HttpOperation, channels: Mapping[str, grpc.aio.Channel]) -> Call:
-    """The method of the generated stub, which prepares more of a call beforehand than the bare channel does."""
-    service = operation.method.containing_service
-    module = import_module(service.file.name.removesuffix(".proto").replace("/", ".") + "_pb2_grpc")
-    stub = getattr(module, f"{service.name}Stub")(channels[operation.service])
-    method: Call = getattr(stub, operation.method.name)
+    channel: Any = channels[operation.service]
+    method: Call = channel.unary_unary(
+        operation.rpc_path,
+        request_serializer=GetMessageClass(operation.method.input_type).SerializeToString,
+        response_deserializer=HttpBody.FromString,
+        _registered_method=True,  # as in generated stubs: what can be prepared of a call is prepared once
+    )
     return method
 
 

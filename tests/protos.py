@@ -30,11 +30,9 @@ def compiled(definitions: str, *, service: str = "health") -> FileDescriptor:
     number = next(_NUMBERS)
     name = f"test{number}.proto"
     with tempfile.TemporaryDirectory() as folder:
-        source, result = Path(folder) / name, Path(folder) / "descriptors"
-        source.write_text(_HEADER.format(service=service, number=number) + definitions)
-        includes = [f"-I{include}" for include in (folder, *_INCLUDES)]
-        failed = protoc.main(["protoc", *includes, f"--descriptor_set_out={result}", name])
-        assert not failed, "protoc says why on stderr"
+        result = Path(folder) / "descriptors"
+        (Path(folder) / name).write_text(_HEADER.format(service=service, number=number) + definitions)
+        _protoc(folder, f"--descriptor_set_out={result}", name)
         files = FileDescriptorSet.FromString(result.read_bytes()).file
     descriptor_pool.Default().Add(files[0])
     return descriptor_pool.Default().FindFileByName(name)
@@ -53,3 +51,18 @@ def with_rpc(http: str, operation: str, *, request: str = "", returns: str = "go
         message Request {{ {request} }}
         """
     )
+
+
+def write_module(folder: Path, definitions: str) -> None:
+    """Writes the stub of a file with these definitions below `folder`, as if the project had it too."""
+    name = "tmi/health/v9/extra.proto"
+    source = folder / name
+    source.parent.mkdir(parents=True)
+    source.write_text(_HEADER.format(service="health", number=9) + definitions)
+    _protoc(str(folder), f"--python_out={folder}", name)
+
+
+def _protoc(folder: str, output: str, name: str) -> None:
+    includes = [f"-I{include}" for include in (folder, *_INCLUDES)]
+    failed = protoc.main(["protoc", *includes, output, name])
+    assert not failed, "protoc says why on stderr"

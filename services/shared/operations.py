@@ -6,39 +6,35 @@ tests and the OpenAPI document walk it.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import import_module
+from pathlib import Path
 
-from google.api.annotations_pb2 import http as http_extension
-from google.api.http_pb2 import HttpRule
-from google.protobuf.descriptor import FieldDescriptor, FileDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import FieldDescriptor, FileDescriptor, MethodDescriptor
 
+import tmi
+from services.shared import declarations
 from services.shared.access import Requirement, requirement_of
-from tmi.auth.v1 import me_pb2, oauth_pb2
-from tmi.collaboration.v1 import sessions_pb2
-from tmi.health.v1 import health_pb2
+from services.shared.declarations import InvalidDeclaration
 from tmi.options.v1.options_pb2 import Operation, Parameter
-from tmi.options.v1.options_pb2 import operation as operation_extension
 from tmi.options.v1.options_pb2 import parameter as parameter_extension
-from tmi.threat_model.v1 import diagrams_pb2, threat_models_pb2, threats_pb2
-
-PUBLIC_FILES: tuple[FileDescriptor, ...] = tuple(
-    module.DESCRIPTOR
-    for module in (oauth_pb2, me_pb2, threat_models_pb2, threats_pb2, diagrams_pb2, sessions_pb2, health_pb2)
-)
-"""Every proto file with HTTP operations. A new file is added here and nowhere else."""
 
 
 @dataclass(frozen=True)
 class HttpOperation:
-    """One RPC as an HTTP operation."""
+    """One binding of an RPC to a verb and a path."""
 
     method: MethodDescriptor
+    operation_id: str
+    """Its name towards clients, unique among all operations."""
     verb: str
     path: str
     body_field: str
     declaration: Operation
     requirement: Requirement
     """What its caller has to be."""
+    unbound: frozenset[str] = frozenset()
+    """Fields that other bindings of the RPC take from their path: here they are always empty."""
 
     @property
     def rpc_path(self) -> str:
@@ -51,12 +47,17 @@ class HttpOperation:
         return self.method.containing_service.file.package.split(".")[1]
 
     @cached_property
+    def path_parameters(self) -> tuple[str, ...]:
+        """Names of the fields that the path gives, in its order."""
+        return declarations.path_parameters(self.path)
+
+    @cached_property
     def parameters(self) -> tuple[tuple[FieldDescriptor, Parameter], ...]:
-        """Request fields other than the body, each with its declaration."""
+        """Request fields that a request may set other than by its body, each with its declaration."""
         return tuple(
             (field, field.GetOptions().Extensions[parameter_extension])
             for field in self.method.input_type.fields
-            if field.name != self.body_field
+            if field.name != self.body_field and field.name not in self.unbound
         )
 
     @cached_property
@@ -72,35 +73,52 @@ class HttpOperation:
         return self.declaration.success_status or 200
 
 
-_VERBS = ("get", "post", "put", "patch", "delete")
+def operations_of(method: MethodDescriptor) -> tuple[HttpOperation, ...]:
+    """The HTTP operations of an RPC, one for each binding in their order; none for an internal RPC.
 
-
-def declaration_of(method: MethodDescriptor) -> HttpOperation | None:
-    """The HTTP operation of an RPC, or None for an internal RPC.
-
-    Raises ValueError for an RPC with a path whose access is not declared or not enforced: nothing is
-    reachable by default.
+    Raises InvalidDeclaration for what is incomplete, contradicts itself or is not implemented: nothing
+    is reachable by default, and nothing that was declared is ignored.
     """
-    options = method.GetOptions()
-    if not options.HasExtension(http_extension):
-        return None
-    rule: HttpRule = options.Extensions[http_extension]
-    declaration = options.Extensions[operation_extension]
-    try:
-        requirement = requirement_of(declaration.access)
-    except ValueError as error:
-        raise ValueError(f"{method.full_name} has an HTTP path, but {error}") from None
-    verb = rule.WhichOneof("pattern")
-    if verb not in _VERBS:
-        raise ValueError(f"{method.full_name} has no supported HTTP verb")
-    return HttpOperation(method, verb.upper(), getattr(rule, verb), rule.body, declaration, requirement)
+    declared = declarations.read(method)
+    if declared is None:
+        return ()
+    in_any_path = {name for binding in declared.bindings for name in declarations.path_parameters(binding.path)}
+    return tuple(
+        HttpOperation(
+            method,
+            operation_id,
+            binding.verb,
+            binding.path,
+            binding.body_field,
+            declared.operation,
+            requirement_of(declared.operation.access),
+            frozenset(in_any_path.difference(declarations.path_parameters(binding.path))),
+        )
+        for binding, operation_id in zip(declared.bindings, declared.operation_ids, strict=True)
+    )
 
 
-def http_operations(files: Iterable[FileDescriptor] = PUBLIC_FILES) -> Iterator[HttpOperation]:
-    """Every HTTP operation of the given files, in declaration order."""
-    for file in files:
-        services: Iterable[ServiceDescriptor] = file.services_by_name.values()
-        for service in services:
+@cache
+def declared_files() -> tuple[FileDescriptor, ...]:
+    """Every compiled proto file of this project, in the order of their names."""
+    modules = {
+        ".".join(("tmi", *path.relative_to(folder).with_suffix("").parts))
+        for folder in tmi.__path__
+        for path in Path(folder).rglob("*_pb2.py")
+    }
+    return tuple(import_module(module).DESCRIPTOR for module in sorted(modules))
+
+
+def http_operations(files: Iterable[FileDescriptor] | None = None) -> Iterator[HttpOperation]:
+    """Every HTTP operation of the files (None: of all), in declaration order. Raises InvalidDeclaration."""
+    owners: dict[str, str] = {}
+    for file in declared_files() if files is None else files:
+        for service in file.services_by_name.values():
             for method in service.methods:
-                if operation := declaration_of(method):
+                for operation in operations_of(method):
+                    owner = owners.setdefault(operation.operation_id, method.full_name)
+                    if owner != method.full_name:
+                        raise InvalidDeclaration(
+                            method, f"its operation id {operation.operation_id} is that of {owner} as well"
+                        )
                     yield operation

@@ -18,9 +18,11 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from services.shared import log, metrics
+from services.shared.access import Requirement
 from services.shared.errors import STATUS_DETAILS_KEY, ApiError
-from services.shared.operations import HttpOperation, declaration_of
+from services.shared.operations import operations_of
 from services.shared.principal import Call, authorize, call_from_metadata, current_call
+from services.shared.startup import CannotStart
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ def add_service(
     handlers: Mapping[str, Handler],
     translate: Translate = lambda _: None,
 ) -> None:
-    """Serves `service` with synchronous handlers by RPC name. Raises ValueError when one is missing."""
+    """Serves `service` with synchronous handlers by RPC name. Raises CannotStart when one is missing."""
     bound = {
         method.name: grpc.unary_unary_rpc_method_handler(
             _sync_behavior(method, handlers[method.name], translate), *_codec(method)
@@ -109,7 +111,7 @@ def add_async_service(
 def _complete(service: ServiceDescriptor, handlers: Mapping[str, Any]) -> list[MethodDescriptor]:
     names = {method.name for method in service.methods}
     if names != set(handlers):
-        raise ValueError(f"{service.full_name}: RPCs and handlers differ in {sorted(names ^ set(handlers))}")
+        raise CannotStart(f"{service.full_name}: RPCs and handlers differ in {sorted(names ^ set(handlers))}.")
     return list(service.methods)
 
 
@@ -118,8 +120,12 @@ def _codec(method: MethodDescriptor) -> tuple[Callable[[bytes], Message], Callab
     return request_class.FromString, lambda message: message.SerializeToString()
 
 
-def _begin(operation: HttpOperation | None, context: Any) -> Call:
-    requirement = None if operation is None else operation.requirement
+def _requirement(method: MethodDescriptor) -> Requirement | None:
+    operations = operations_of(method)
+    return operations[0].requirement if operations else None
+
+
+def _begin(requirement: Requirement | None, context: Any) -> Call:
     call = call_from_metadata(requirement, context.invocation_metadata())
     log.request_id.set(call.request_id)
     current_call.set(call)
@@ -127,9 +133,9 @@ def _begin(operation: HttpOperation | None, context: Any) -> Call:
     return call
 
 
-def _answer(operation: HttpOperation | None, call: Call, result: Any, context: Any) -> Message:
+def _answer(call: Call, result: Any, context: Any) -> Message:
     call.ensure_required()
-    if operation is None:
+    if call.requirement is None:
         assert isinstance(result, Message)
         return result
     assert isinstance(result, Reply)
@@ -158,14 +164,14 @@ def _observe(where: str, code: str, started: float) -> None:
 
 
 def _sync_behavior(method: MethodDescriptor, handler: Handler, translate: Translate) -> Callable[[Any, Any], Message]:
-    operation = declaration_of(method)
+    requirement = _requirement(method)
     where = method.full_name
 
     def behave(request: Any, context: grpc.ServicerContext) -> Message:
         started = time.perf_counter()
         try:
-            call = _begin(operation, context)
-            answer = _answer(operation, call, handler(request, call), context)
+            call = _begin(requirement, context)
+            answer = _answer(call, handler(request, call), context)
         except Exception as error:
             api_error = _as_api_error(error, translate, where)
             _observe(where, api_error.code, started)
@@ -185,14 +191,14 @@ def _abort(context: grpc.ServicerContext, error: ApiError) -> NoReturn:
 def _async_behavior(
     method: MethodDescriptor, handler: AsyncHandler, translate: Translate
 ) -> Callable[[Any, Any], Awaitable[Message]]:
-    operation = declaration_of(method)
+    requirement = _requirement(method)
     where = method.full_name
 
     async def behave(request: Any, context: Any) -> Message:
         started = time.perf_counter()
         try:
-            call = _begin(operation, context)
-            answer = _answer(operation, call, await handler(request, call), context)
+            call = _begin(requirement, context)
+            answer = _answer(call, await handler(request, call), context)
         except Exception as error:
             api_error = _as_api_error(error, translate, where)
             _observe(where, api_error.code, started)

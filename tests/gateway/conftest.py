@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from gateway.app import serving
+from gateway.routes import Routes
 from tests.gateway.echo_services import EchoServices
 
 ClientFactory = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
@@ -30,7 +31,7 @@ def open_client(services: EchoServices) -> ClientFactory:
     async def open_it(
         *, ready: bool = True, peer: str = "127.0.0.1", **changes: Any
     ) -> AsyncIterator[httpx.AsyncClient]:
-        async with serving(services.settings(**changes)) as app:
+        async with serving(services.settings(**changes), Routes(services.operations)) as app:
             transport = httpx.ASGITransport(app, client=(peer, 50000), raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://gateway.test") as client:
                 if ready:

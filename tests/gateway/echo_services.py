@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict
 from services.shared import jwt, rpc
 from services.shared.access import OWNER
 from services.shared.errors import ApiError, unavailable
-from services.shared.operations import PUBLIC_FILES, HttpOperation, http_operations
+from services.shared.operations import HttpOperation, http_operations
 from services.shared.principal import Call
 from services.shared.rpc import Reply
 from services.shared.settings import Settings
@@ -81,6 +81,7 @@ class Recorded:
 class EchoServices:
     """The server. Set `reply`, `error` or `replies[rpc name]` before the request, read `calls` after it."""
 
+    operations: Sequence[HttpOperation] = OPERATIONS
     signer: Signer = field(default_factory=Signer)
     extra_keys: list[directory_pb2.SigningKey] = field(default_factory=list)
     revocations: list[directory_pb2.Revocation] = field(default_factory=list)
@@ -96,7 +97,7 @@ class EchoServices:
 
     async def start(self) -> None:
         self.server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
-        for service in _public_services():
+        for service in _services(self.operations):
             rpc.add_async_service(self.server, service, {method.name: self._echo(method) for method in service.methods})
         rpc.add_async_service(
             self.server,
@@ -167,9 +168,9 @@ class EchoServices:
             raise unavailable("down for the test")
 
 
-def _public_services() -> Iterator[ServiceDescriptor]:
-    for file in PUBLIC_FILES:
-        yield from file.services_by_name.values()
+def _services(operations: Sequence[HttpOperation]) -> Iterable[ServiceDescriptor]:
+    services = (operation.method.containing_service for operation in operations)
+    return {service.full_name: service for service in services}.values()
 
 
 def path_of(operation: HttpOperation, value: str = "5d0f0c3e-0000-4000-8000-00000000000a") -> str:

@@ -9,8 +9,9 @@ import pytest
 
 from gateway import app as module
 from gateway.app import create_app, serving
+from gateway.routes import Routes
 from services.shared import log
-from tests.gateway.echo_services import EchoServices
+from tests.gateway.echo_services import OPERATIONS, EchoServices
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +47,7 @@ async def _nothing(*_: Any) -> Any:
 async def test_websockets_are_handed_over_with_a_request_id(
     services: EchoServices, socket_app: type[_RecordingSocketApp]
 ) -> None:
-    async with serving(services.settings()) as app:
+    async with serving(services.settings(), Routes(OPERATIONS)) as app:
         for headers in ([(b"x-request-id", b"socket-1")], [(b"x-request-id", b"not good")], []):
             await app({"type": "websocket", "path": "/ws", "headers": headers}, _nothing, _nothing)
     names = [scope["state"]["request_id"] for scope in socket_app.scopes]

@@ -54,7 +54,7 @@ def _reader(field_type: int, declaration: Parameter, *, path: str = "/things", r
     service.method.add(name="Get", input_type=".t.Request", output_type=".t.Request")
     pool.AddSerializedFile(file.SerializeToString())
     method: MethodDescriptor = pool.FindServiceByName("t.Things").methods_by_name["Get"]
-    return RequestReader(HttpOperation(method, "GET", path, "", Operation(), Requirement()))
+    return RequestReader(HttpOperation(method, "get", "GET", path, "", Operation(), Requirement()))
 
 
 FIELD = descriptor_pb2.FieldDescriptorProto
@@ -198,8 +198,15 @@ def test_a_required_header_has_to_be_there() -> None:
     assert _refusal(lambda: _read_with(reader)) == (400, "invalid_input")
 
 
-def test_declarations_that_make_no_sense_stop_the_start() -> None:
-    with pytest.raises(ValueError, match="cannot have this type"):
-        _reader(FIELD.TYPE_BYTES, Parameter())
-    with pytest.raises(ValueError, match="no field for"):
-        _reader(FIELD.TYPE_STRING, Parameter(), path="/things/{other}")
+def test_a_pattern_alone_decides_about_dots_in_a_path_parameter() -> None:
+    reader = _reader(FIELD.TYPE_STRING, Parameter(pattern="[a-z.:-]{1,128}"), path="/things/{value}")
+    assert reader.check_path(("a..b",)) == ("a..b",)
+    for value in ("", "A", "a/b", "a\0", "a" * 129):
+        assert _refusal(lambda value=value: reader.check_path((value,))) == (400, "invalid_id")
+
+
+def test_a_path_parameter_of_another_type_is_converted() -> None:
+    reader = _reader(FIELD.TYPE_INT32, Parameter(minimum=1), path="/things/{value}")
+    assert _read_with(reader, path=("7",)).value == 7
+    for value in ("0", "x", "7.5", "", "99999999999"):
+        assert _refusal(lambda value=value: reader.check_path((value,))) == (400, "invalid_id")

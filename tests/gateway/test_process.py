@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.gateway.echo_services import EchoServices
+from tests.protos import write_module
 
 pytestmark = pytest.mark.anyio
 
@@ -195,3 +196,29 @@ async def test_a_failure_to_start_is_one_line(
         processes.append(process)
         assert await process.ended() == 1
     assert re.fullmatch(reason + r".*\n", process.stderr)
+
+
+async def test_a_declaration_that_cannot_be_followed_is_one_line_before_anything_listens(
+    project: Path, tmp_path: Path, processes: list[Process]
+) -> None:
+    """The proto file is found although nothing names it."""
+    write_module(
+        tmp_path,
+        """
+        service Extra {
+          rpc Count(Request) returns (google.api.HttpBody) {
+            option (google.api.http) = {get: "/extra"};
+            option (tmi.options.v1.operation) = {access: ACCESS_ADMIN_STEP_UP};
+          }
+        }
+        message Request {}
+        """,
+    )
+    path = f"{project}:{project / 'build/stubs'}:{tmp_path}"
+    process = Process(project, tmp_path, {"PYTHONPATH": path, "TMI_SERVER_PORT": "1"})
+    processes.append(process)
+    assert await process.ended() == 1
+    assert process.stderr == (
+        "gateway: The declaration of tmi.health.test9.Extra.Count cannot be used: "
+        "the access ACCESS_ADMIN_STEP_UP is not implemented.\n"
+    )

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.routes import PathTrie, Routes
+from services.shared.declarations import InvalidDeclaration
 from services.shared.errors import ApiError
 from tests.gateway.echo_services import OPERATIONS
 
@@ -70,7 +71,7 @@ def test_every_declared_operation_has_its_route() -> None:
 
 
 def test_two_operations_of_one_verb_and_path_are_refused() -> None:
-    with pytest.raises(ValueError, match="declared twice"):
+    with pytest.raises(InvalidDeclaration, match="declared twice"):
         Routes([OPERATIONS[0], OPERATIONS[0]])
 
 

@@ -13,10 +13,11 @@ import pytest
 
 from gateway import compression, transcoding
 from gateway.app import serving
+from gateway.routes import Routes
 from services.shared.errors import ApiError, unavailable
 from services.shared.rpc import Reply
 from tests.gateway.conftest import ClientFactory, wait_until_ready
-from tests.gateway.echo_services import EchoServices
+from tests.gateway.echo_services import OPERATIONS, EchoServices
 from tmi.threat_model.v1.threat_models_pb2 import DESCRIPTOR
 
 pytestmark = pytest.mark.anyio
@@ -176,7 +177,7 @@ async def test_a_read_is_tried_again_when_the_connection_failed_a_write_never(se
     await failing.start()
     settings = services.settings().model_copy(update={"threat_model_address": [f"127.0.0.1:{failing.port}"]})
     async with (
-        serving(settings) as app,
+        serving(settings, Routes(OPERATIONS)) as app,
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway.test") as client,
     ):
         await wait_until_ready(client, services)
@@ -241,7 +242,7 @@ async def test_a_call_ends_when_its_client_has_gone(services: EchoServices, monk
         "query_string": b"",
         "headers": [(b"host", b"a")],
     }
-    async with serving(services.settings()) as app:
+    async with serving(services.settings(), Routes(OPERATIONS)) as app:
         with anyio.fail_after(10):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_run, app(scope, receive, send))

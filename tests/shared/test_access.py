@@ -9,8 +9,9 @@ from google.api.httpbody_pb2 import HttpBody
 
 from services.shared import rpc
 from services.shared.access import requirement_of
+from services.shared.declarations import InvalidDeclaration
 from services.shared.errors import ApiError, from_rpc_error
-from services.shared.operations import declaration_of
+from services.shared.operations import operations_of
 from services.shared.principal import ADMINISTRATORS_GROUP_ID, TMI_AUTOMATION_GROUP_ID, Call, metadata_for
 from tests.protos import with_rpc
 from tmi.options.v1.options_pb2 import Access
@@ -90,5 +91,5 @@ def test_every_value_is_enforced_or_refused() -> None:
     assert refused == {"UNSPECIFIED", "AUTHENTICATED_STEP_UP", "ADMIN_STEP_UP"}
     for name in refused:
         method = with_rpc('get: "/example"', f"access: ACCESS_{name}").services_by_name["Example"].methods[0]
-        with pytest.raises(ValueError, match=rf"Example\.Do .*(no access|{name} is not implemented)"):
-            declaration_of(method)
+        with pytest.raises(InvalidDeclaration, match=rf"Example\.Do .*(no access|{name} is not implemented)"):
+            operations_of(method)

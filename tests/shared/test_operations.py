@@ -1,7 +1,7 @@
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
-from services.shared.operations import declaration_of, http_operations
+from services.shared.operations import http_operations, operations_of
 from tmi.auth.v1 import directory_pb2
 from tmi.collaboration.v1 import rooms_pb2
 from tmi.options.v1.options_pb2 import Access, Format
@@ -23,12 +23,12 @@ def test_every_operation_declares_its_access_and_a_distinct_route() -> None:
 
 @pytest.mark.parametrize("method", INTERNAL_METHODS, ids=lambda method: method.full_name)
 def test_what_services_say_to_each_other_has_no_route(method: MethodDescriptor) -> None:
-    assert declaration_of(method) is None
+    assert operations_of(method) == ()
 
 
 def test_an_operation_tells_its_service_body_and_success() -> None:
-    create = declaration_of(threats_pb2.DESCRIPTOR.services_by_name["Threats"].methods_by_name["CreateThreat"])
-    assert create is not None
+    (create,) = operations_of(threats_pb2.DESCRIPTOR.services_by_name["Threats"].methods_by_name["CreateThreat"])
+    assert create.operation_id == "createThreat"
     assert (create.service, create.verb, create.success_status) == ("threat_model", "POST", 201)
     assert create.consumes == ("application/json",)
     assert create.rpc_path == "/tmi.threat_model.v1.Threats/CreateThreat"

@@ -13,6 +13,7 @@ from services.shared import rpc
 from services.shared.access import READER, requirement_of
 from services.shared.errors import ApiError, forbidden, from_rpc_error, unavailable
 from services.shared.principal import Call, metadata_for
+from services.shared.startup import CannotStart
 from tmi.options.v1.options_pb2 import Access
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1 import threat_models_pb2, threat_models_pb2_grpc
@@ -127,7 +128,7 @@ def test_an_unexpected_error_is_500_and_logged_but_not_told(serve: Serve, caplog
 
 def test_a_service_with_a_missing_handler_does_not_start() -> None:
     server = grpc.server(ThreadPoolExecutor(1))
-    with pytest.raises(ValueError, match="DeleteThreatModel"):
+    with pytest.raises(CannotStart, match="DeleteThreatModel"):
         rpc.add_service(server, SERVICE, {})
 
 

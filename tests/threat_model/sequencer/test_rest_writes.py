@@ -7,7 +7,7 @@ import pytest
 from google.api.httpbody_pb2 import HttpBody
 
 from services.shared.errors import ApiError
-from services.shared.operations import declaration_of
+from services.shared.operations import operations_of
 from services.shared.principal import Call
 from services.shared.rpc import Reply
 from services.threat_model.diagrams.declaration import DIAGRAMS
@@ -22,9 +22,8 @@ _SERVICE = diagrams_pb2.DESCRIPTOR.services_by_name["Diagrams"]
 
 def rest(world: World, rpc: str, request: Any) -> Reply:
     request.threat_model_id, request.diagram_id = world.threat_model_id, world.diagram_id
-    declared = declaration_of(_SERVICE.methods_by_name[rpc])
-    assert declared is not None
-    call = Call(declared.requirement, world.owner, "", "")
+    (operation,) = operations_of(_SERVICE.methods_by_name[rpc])
+    call = Call(operation.requirement, world.owner, "", "")
     reply: Reply = SubResourceHandlers(DIAGRAMS, world.database).handlers()[rpc](request, call)
     return reply
 
