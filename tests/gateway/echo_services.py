@@ -1,6 +1,5 @@
 """Every service in one process: each RPC of the descriptors records its call and answers what the test set."""
 
-import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -171,25 +170,3 @@ class EchoServices:
 def _services(operations: Sequence[HttpOperation]) -> Iterable[ServiceDescriptor]:
     services = (operation.method.containing_service for operation in operations)
     return {service.full_name: service for service in services}.values()
-
-
-def path_of(operation: HttpOperation, value: str = "5d0f0c3e-0000-4000-8000-00000000000a") -> str:
-    """The operation's path with the value in place of every parameter."""
-    segments = (value if segment.startswith("{") else segment for segment in operation.path.split("/"))
-    return "/".join(segments)
-
-
-def request_body(operation: HttpOperation) -> tuple[bytes, dict[str, str]]:
-    """A body that the operation's gates accept, and its header."""
-    if not operation.consumes:
-        return b"", {}
-    return json.dumps({"name": "a"}).encode(), {"Content-Type": operation.consumes[0]}
-
-
-def required_query(operation: HttpOperation) -> dict[str, str]:
-    """The query parameters without which the operation is 400."""
-    return {
-        found.name: "5d0f0c3e-0000-4000-8000-00000000000b"
-        for found, declaration in operation.parameters
-        if declaration.required
-    }

@@ -4,7 +4,8 @@ import httpx
 import pytest
 
 from services.shared.operations import HttpOperation
-from tests.gateway.echo_services import OPERATIONS, EchoServices, path_of, request_body, required_query
+from tests import examples
+from tests.gateway.echo_services import OPERATIONS, EchoServices
 from tmi.options.v1.options_pb2 import Format
 
 pytestmark = pytest.mark.anyio
@@ -13,7 +14,7 @@ VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 def _named(operations: list[HttpOperation]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("operation", operations, ids=lambda operation: operation.method.name)
+    return pytest.mark.parametrize("operation", operations, ids=lambda operation: operation.operation_id)
 
 
 def _is_public(operation: HttpOperation) -> bool:
@@ -31,11 +32,11 @@ def _path_is_public(operation: HttpOperation) -> bool:
 async def _request(
     client: httpx.AsyncClient, operation: HttpOperation, headers: dict[str, str], **changes: str
 ) -> httpx.Response:
-    body, body_headers = request_body(operation)
+    body, body_headers = examples.content(operation)
     return await client.request(
         changes.get("verb", operation.verb),
-        changes.get("path", path_of(operation)),
-        params=required_query(operation),
+        changes.get("path", examples.path(operation)),
+        params=examples.query(operation),
         content=body,
         headers=headers | body_headers,
     )
@@ -49,7 +50,7 @@ async def test_is_reached_with_a_token(
 
     assert response.status_code == operation.success_status
     assert services.last.rpc == operation.method.name
-    assert services.last.body == request_body(operation)[0]
+    assert services.last.body == examples.content(operation)[0]
     assert (services.last.call.principal is None) == _is_public(operation)
 
 
@@ -72,12 +73,11 @@ async def test_refuses_an_anonymous_caller_unless_public(
 async def test_refuses_a_malformed_identifier_before_asking_who_calls(
     client: httpx.AsyncClient, operation: HttpOperation
 ) -> None:
-    assert all(
-        declaration.format == Format.FORMAT_UUID
+    malformed = {
+        field.name: "not-a-uuid" if declaration.format == Format.FORMAT_UUID else "\0"
         for field, declaration in operation.parameters
-        if f"{{{field.name}}}" in operation.path
-    )
-    response = await _request(client, operation, {}, path=path_of(operation, "not-a-uuid"))
+    }
+    response = await _request(client, operation, {}, path=examples.path(operation, **malformed))
 
     assert (response.status_code, response.json()["error"]) == (400, "invalid_id")
 
@@ -88,11 +88,11 @@ async def test_refuses_the_verbs_it_does_not_have(
 ) -> None:
     own = _verbs(operation)
     for verb in set(VERBS) - own:
-        response = await client.request(verb, path_of(operation), headers=services.authorization())
+        response = await client.request(verb, examples.path(operation), headers=services.authorization())
         assert (response.status_code, response.json()["error"]) == (405, "method_not_allowed")
         allowed = set(response.headers["Allow"].split(", "))
         assert allowed - {"HEAD"} == own | {"OPTIONS"}
-        anonymous = await client.request(verb, path_of(operation))
+        anonymous = await client.request(verb, examples.path(operation))
         assert anonymous.status_code == (405 if _path_is_public(operation) else 401)
 
 
@@ -114,14 +114,14 @@ async def test_answers_head_as_get_without_body(
 
 @_named([operation for operation in OPERATIONS if "GET" not in _verbs(operation)])
 async def test_head_needs_a_get(client: httpx.AsyncClient, services: EchoServices, operation: HttpOperation) -> None:
-    assert (await client.head(path_of(operation), headers=services.authorization())).status_code == 405
+    assert (await client.head(examples.path(operation), headers=services.authorization())).status_code == 405
 
 
 @_named(list(OPERATIONS))
 async def test_options_is_answered_without_a_token(
     client: httpx.AsyncClient, services: EchoServices, operation: HttpOperation
 ) -> None:
-    response = await client.options(path_of(operation))
+    response = await client.options(examples.path(operation))
 
     assert (response.status_code, response.content) == (204, b"")
     assert services.calls == []
@@ -130,7 +130,7 @@ async def test_options_is_answered_without_a_token(
 @_named([operation for operation in OPERATIONS if operation.consumes])
 async def test_refuses_a_body_of_another_kind(client: httpx.AsyncClient, operation: HttpOperation) -> None:
     response = await client.request(
-        operation.verb, path_of(operation), content=b"<a/>", headers={"Content-Type": "text/xml"}
+        operation.verb, examples.path(operation), content=b"<a/>", headers={"Content-Type": "text/xml"}
     )
 
     assert (response.status_code, response.json()["error"]) == (415, "unsupported_media_type")
@@ -139,9 +139,9 @@ async def test_refuses_a_body_of_another_kind(client: httpx.AsyncClient, operati
 
 @_named([operation for operation in OPERATIONS if operation.path != "/"])
 async def test_a_slash_too_many_is_redirected(client: httpx.AsyncClient, operation: HttpOperation) -> None:
-    response = await client.request(operation.verb, path_of(operation) + "/?a=b")
+    response = await client.request(operation.verb, examples.path(operation) + "/?a=b")
 
     assert response.status_code == (301 if operation.verb == "GET" else 308)
-    assert response.headers["Location"] == f"http://gateway.test{path_of(operation)}?a=b"
+    assert response.headers["Location"] == f"http://gateway.test{examples.path(operation)}?a=b"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert "X-Request-ID" in response.headers

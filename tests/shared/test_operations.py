@@ -1,5 +1,5 @@
 import pytest
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
 from services.shared.operations import http_operations, operations_of
 from tmi.auth.v1 import directory_pb2
@@ -35,8 +35,14 @@ def test_an_operation_tells_its_service_body_and_success() -> None:
     assert [field.name for field, _ in create.parameters] == ["threat_model_id"]
 
 
-def test_a_path_parameter_of_a_model_is_always_a_uuid() -> None:
+def test_a_path_parameter_says_what_it_looks_like() -> None:
     for operation in http_operations():
         for field, parameter in operation.parameters:
-            if f"{{{field.name}}}" in operation.path:
-                assert parameter.format == Format.FORMAT_UUID
+            if field.name in operation.path_parameters and field.type == FieldDescriptor.TYPE_STRING:
+                assert parameter.format or parameter.pattern or parameter.values, operation.operation_id
+
+
+def test_a_threat_model_is_always_named_by_a_uuid() -> None:
+    for operation in http_operations():
+        for field, parameter in operation.parameters:
+            assert field.name != "threat_model_id" or parameter.format == Format.FORMAT_UUID

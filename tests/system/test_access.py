@@ -4,18 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import orjson
 import pytest
 
 from deploy.demo.client import Person
 from services.shared.access import Requirement
 from services.shared.operations import HttpOperation, http_operations
+from tests import examples
 from tests.system.conftest import LogIn, entry, model_with_diagram
 
 pytestmark = pytest.mark.anyio
 
 _OPERATIONS = list(http_operations())
-_UNKNOWN = "0f7b4c56-5a3e-4a51-9c5a-6a1f8a1d2b3c"
 
 
 def _name(operation: HttpOperation) -> str:
@@ -26,48 +25,17 @@ def _those(condition: Callable[[Requirement], bool]) -> list[Any]:
     return [pytest.param(each, id=_name(each)) for each in _OPERATIONS if condition(each.requirement)]
 
 
-def _path(operation: HttpOperation, **ids: str) -> str:
-    path = operation.path
-    for field, _ in operation.parameters:
-        path = path.replace("{" + field.name + "}", ids.get(field.name, _UNKNOWN))
-    return path
-
-
-_THREAT = {"name": "Named", "threat_type": ["Spoofing"]}
-_DIAGRAM = {"name": "Named", "type": "DFD-1.0.0"}
-_BODIES: dict[tuple[str, str], Any] = {
-    ("POST", "threat_models"): {"name": "Named"},
-    ("PUT", "threat_models"): {"name": "Named"},
-    ("POST", "threats"): _THREAT,
-    ("PUT", "threats"): _THREAT,
-    ("POST", "diagrams"): _DIAGRAM,
-    ("PUT", "diagrams"): {**_DIAGRAM, "cells": []},
-    ("POST", "revoke"): {"token": "unknown"},
-}
-_RENAME = [{"op": "replace", "path": "/name", "value": "Renamed"}]
-
-
-def _body(operation: HttpOperation) -> Any:
-    """A body that is right in itself: what is wrong with it would be told before who may send it."""
-    if operation.verb == "PATCH":
-        return _RENAME
-    resource = [part for part in operation.path.split("/") if not part.startswith("{")][-1]
-    return _BODIES.get((operation.verb, resource), {})
-
-
 async def _call(person: Person | None, gateway: str, operation: HttpOperation, path: str) -> httpx.Response:
-    headers = {"Authorization": f"Bearer {person.access_token}"} if person else {}
-    content = None
-    if operation.consumes:
-        headers["Content-Type"] = operation.consumes[0]
-        content = orjson.dumps(_body(operation))
+    content, headers = examples.content(operation)
+    if person:
+        headers["Authorization"] = f"Bearer {person.access_token}"
     async with httpx.AsyncClient(base_url=gateway, trust_env=False) as client:
         return await client.request(operation.verb, path, content=content, headers=headers)
 
 
 @pytest.mark.parametrize("operation", _those(lambda asked: asked.authenticated))
 async def test_nobody_in_particular_is_asked_to_log_in(operation: HttpOperation, gateways: list[str]) -> None:
-    answer = await _call(None, gateways[0], operation, _path(operation))
+    answer = await _call(None, gateways[0], operation, examples.path(operation))
     assert answer.status_code == 401
     assert set(answer.json()) >= {"error", "error_description"}
     assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -75,7 +43,7 @@ async def test_nobody_in_particular_is_asked_to_log_in(operation: HttpOperation,
 
 @pytest.mark.parametrize("operation", _those(lambda asked: not asked.authenticated))
 async def test_public_operations_do_not_ask_for_a_token(operation: HttpOperation, gateways: list[str]) -> None:
-    answer = await _call(None, gateways[0], operation, _path(operation))
+    answer = await _call(None, gateways[0], operation, examples.path(operation))
     proves_itself = operation.path == "/oauth2/revoke"
     assert (answer.status_code == 401) == proves_itself
     assert answer.status_code < 500
@@ -87,10 +55,10 @@ async def test_a_stranger_is_refused_and_a_missing_model_is_not_found(
 ) -> None:
     owner, stranger = await log_in("owner"), await log_in("stranger")
     threat_model_id, diagram_id = await model_with_diagram(owner)
-    path = _path(operation, threat_model_id=threat_model_id, diagram_id=diagram_id)
+    path = examples.path(operation, threat_model_id=threat_model_id, diagram_id=diagram_id)
     answer = await _call(stranger, gateways[1], operation, path)
     assert (answer.status_code, answer.json()["error"]) == (403, "forbidden")
-    missing = await _call(stranger, gateways[1], operation, _path(operation))
+    missing = await _call(stranger, gateways[1], operation, examples.path(operation))
     assert (missing.status_code, missing.json()["error"]) == (404, "not_found")
 
 
@@ -105,13 +73,13 @@ async def test_a_role_opens_what_is_declared_and_nothing_above(role: str, log_in
         needed = operation.requirement.role
         if not needed:
             continue
-        answer = await _call(member, gateways[0], operation, _path(operation, **ids))
+        answer = await _call(member, gateways[0], operation, examples.path(operation, **ids))
         if needed > rank:
             assert answer.status_code == 403, _name(operation)
         else:
             assert answer.status_code not in (401, 403, 500), f"{_name(operation)}: {answer.text}"
         if operation.path.endswith("/collaborate"):
-            await owner.call("DELETE", _path(operation, **ids))
+            await owner.call("DELETE", examples.path(operation, **ids))
 
 
 async def test_a_list_holds_only_what_its_reader_may_see(log_in: LogIn) -> None:

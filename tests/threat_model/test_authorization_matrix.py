@@ -8,45 +8,34 @@ from typing import Any
 import pytest
 
 from services.shared.access import OWNER, READER, WRITER
-from services.shared.operations import HttpOperation
+from services.shared.errors import ApiError
+from services.shared.operations import HttpOperation, http_operations
 from services.threat_model.service import SUB_RESOURCES
+from tests import examples
 from tests.threat_model.api import OPERATIONS, Api, new_user
 from tests.threat_model.test_authorization_list import entry, known
 
-BODIES: dict[str, Any] = {
-    "ThreatModel": {"POST": {"name": "x"}, "PUT": {"name": "x"}},
-    "Threat": {"POST": {"name": "x"}, "PUT": {"name": "x"}},
-    "Diagram": {
-        "POST": {"name": "x", "type": "DFD-1.0.0"},
-        "PUT": {"name": "x", "type": "DFD-1.0.0", "cells": []},
-    },
-}
-PATCH = [{"op": "replace", "path": "/name", "value": "x"}]
-ON_A_THREAT_MODEL = [operation for operation in OPERATIONS.values() if "{threat_model_id}" in operation.path]
+ALL = [operation for operation in http_operations() if operation.service == "threat_model"]
+ON_A_THREAT_MODEL = [operation for operation in ALL if operation.requirement.role]
 ON_A_CHILD = [
     (operation, resource)
     for operation in ON_A_THREAT_MODEL
     for _, resource in SUB_RESOURCES
-    if f"{{{resource.id_field}}}" in operation.path
+    if resource.id_field in operation.path_parameters
 ]
 
 
 def name(operation: HttpOperation) -> str:
-    return operation.method.name
+    return operation.operation_id
 
 
 def call(api: Api, operation: HttpOperation, fields: dict[str, str]) -> int:
     """Status of the operation with a body that is right."""
-    body = PATCH if operation.verb == "PATCH" else None
-    for kind, bodies in BODIES.items():
-        if operation.method.name.endswith(kind):
-            body = body or bodies.get(operation.verb)
-    named = {field: value for field, value in fields.items() if field in operation.method.input_type.fields_by_name}
+    named = {name: fields.get(name) or examples.PATH_VALUES[name] for name in operation.path_parameters}
     try:
-        return api.call(operation, body, **named).status
-    except Exception as error:
-        status: int = error.status  # type: ignore[attr-defined]
-        return status
+        return api.call(operation, examples.body(operation), **named).status
+    except ApiError as error:
+        return error.status
 
 
 def children(api: Api, tm: str) -> dict[str, str]:
@@ -54,9 +43,12 @@ def children(api: Api, tm: str) -> dict[str, str]:
 
 
 def test_there_is_something_to_check() -> None:
-    assert len(ON_A_THREAT_MODEL) == 16
-    assert len(ON_A_CHILD) == 8
-    assert all(operation.requirement.authenticated for operation in OPERATIONS.values())
+    assert {name(operation) for operation in ON_A_THREAT_MODEL} >= {"getThreatModel", "patchThreat", "deleteDiagram"}
+    assert {resource.id_field for _, resource in ON_A_CHILD} == {resource.id_field for _, resource in SUB_RESOURCES}
+    assert all(operation.requirement.authenticated for operation in ALL)
+    for operation in ALL:
+        if "threat_model_id" in operation.path_parameters:
+            assert operation.requirement.role or operation.requirement.automation, name(operation)
 
 
 @pytest.mark.parametrize("operation", ON_A_THREAT_MODEL, ids=name)
