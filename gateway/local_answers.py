@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.exchange import exchange_of
+from gateway.http_methods import READS
 from gateway.responses import respond_json
 from services.shared.errors import ApiError
 
@@ -27,7 +28,7 @@ class LocalAnswers:
         answer = self._answers.get(scope["path"])
         if answer is None:
             await self._app(scope, receive, send)
-        elif scope["method"] in ("GET", "HEAD"):
+        elif scope["method"] in READS:
             await respond_json(exchange_of(scope), send, 200, answer)
         else:
             raise ApiError(405, "method_not_allowed", "This can only be read.", headers={"Allow": "GET, HEAD, OPTIONS"})

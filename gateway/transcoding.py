@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from gateway import compression, root
 from gateway.conditional import is_not_modified
 from gateway.exchange import Exchange, exchange_of
+from gateway.http_methods import READS
 from gateway.public_url import PublicUrl
 from gateway.responses import ClientDisconnected, RawHeaders, respond
 from gateway.root import Fallback
@@ -27,7 +28,6 @@ Call = Callable[..., Any]
 
 WATCH_AFTER_SECONDS = 1.0
 """How long a call runs before anybody looks whether its client is still there."""
-_READS = ("GET", "HEAD")
 _VARY = (b"vary", b"Accept-Encoding")
 
 
@@ -79,7 +79,7 @@ class Transcoder:
         try:
             return await self._call_once(rpc_path, message, metadata, receive)
         except grpc.aio.AioRpcError as error:
-            if method in _READS and error.code() == grpc.StatusCode.UNAVAILABLE and not _is_told_by_service(error):
+            if method in READS and error.code() == grpc.StatusCode.UNAVAILABLE and not _is_told_by_service(error):
                 return await self._call_once(rpc_path, message, metadata, receive)
             raise
 
@@ -159,7 +159,7 @@ async def _answer(exchange: Exchange, send: Send, operation: Operation, reply: H
                 sets_cookie = True
         elif key == HTTP_STATUS_KEY:
             status = int(value)
-    if status == 200 and etag is not None and exchange.method in _READS and not operation.embeds:
+    if status == 200 and etag is not None and exchange.method in READS and not operation.embeds:
         if_none_match = exchange.headers.get(b"if-none-match")
         if if_none_match is not None and is_not_modified(if_none_match, etag):
             await respond(exchange, send, 304, headers)

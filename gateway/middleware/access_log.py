@@ -7,6 +7,7 @@ from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.exchange import exchange_of
+from gateway.http_methods import METHODS
 from gateway.trusted_proxies import TrustedProxies
 
 logger = logging.getLogger("gateway.access")
@@ -65,11 +66,8 @@ class AccessLog:
         observer = self._observers.get(key)
         if observer is None:
             # An unknown verb is whatever the client likes: it must not become a label.
-            label = method if method in _METHODS else "other"
+            label = method if method in METHODS else "other"
             observer = HTTP_SECONDS.labels(label, route, str(status))
             if label == method:
                 self._observers[key] = observer
         return observer
-
-
-_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))

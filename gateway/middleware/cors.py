@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.exchange import exchange_of
+from gateway.http_methods import ALLOW
 from gateway.responses import RawHeaders, respond
 
 _ALLOW_HEADERS = (
@@ -16,7 +17,7 @@ _EXPOSE_HEADERS = (
     "WWW-Authenticate"
 )
 _PREFLIGHT: RawHeaders = [
-    (b"access-control-allow-methods", b"POST, OPTIONS, GET, PUT, DELETE, PATCH"),
+    (b"access-control-allow-methods", ALLOW.encode()),
     (b"access-control-allow-headers", _ALLOW_HEADERS.encode()),
     (b"access-control-max-age", b"600"),
 ]

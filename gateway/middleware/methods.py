@@ -3,10 +3,8 @@
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.exchange import exchange_of
+from gateway.http_methods import ALLOW, METHODS
 from services.shared.errors import ApiError
-
-_KNOWN = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"))
-_ALLOW = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
 class MethodGate:
@@ -17,6 +15,6 @@ class MethodGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
-        if exchange_of(scope).method not in _KNOWN:
-            raise ApiError(405, "method_not_allowed", "This method is not supported.", headers={"Allow": _ALLOW})
+        if exchange_of(scope).method not in METHODS:
+            raise ApiError(405, "method_not_allowed", "This method is not supported.", headers={"Allow": ALLOW})
         await self._app(scope, receive, send)

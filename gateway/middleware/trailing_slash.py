@@ -3,6 +3,7 @@
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.exchange import exchange_of
+from gateway.http_methods import READS
 from gateway.public_url import PublicUrl
 from gateway.responses import respond
 from gateway.routes import Routes
@@ -29,4 +30,4 @@ class TrailingSlash:
         location = self._public_url.of(exchange).encode() + raw_path
         if scope["query_string"]:
             location += b"?" + scope["query_string"]
-        await respond(exchange, send, 301 if exchange.method in ("GET", "HEAD") else 308, [(b"location", location)])
+        await respond(exchange, send, 301 if exchange.method in READS else 308, [(b"location", location)])
