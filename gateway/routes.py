@@ -67,13 +67,24 @@ class PathTrie(Generic[Value]):
 class Operation:
     """An HTTP operation with everything about it that a request needs, computed once."""
 
-    __slots__ = ("consumes", "declaration", "embeds", "produces", "public", "reader", "rpc_path", "success_status")
+    __slots__ = (
+        "consumes",
+        "declaration",
+        "embeds",
+        "produces",
+        "public",
+        "raw_body",
+        "reader",
+        "rpc_path",
+        "success_status",
+    )
 
     def __init__(self, declaration: HttpOperation) -> None:
         self.declaration = declaration
         self.public = not declaration.requirement.authenticated
         self.consumes = declaration.consumes
         self.embeds = declaration.declaration.embeds
+        self.raw_body = declaration.declaration.raw_body
         self.produces = ("application/json", *declaration.declaration.produces)
         self.success_status = declaration.success_status
         self.rpc_path = declaration.rpc_path

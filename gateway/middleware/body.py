@@ -88,5 +88,7 @@ async def _discard(receive: Receive) -> None:
 
 
 def is_json(exchange: Exchange) -> bool:
-    """Whether there is a JSON body: `application/json` or a type built on it (RFC 6839)."""
-    return bool(exchange.body) and media_type(exchange.headers.get(b"content-type", b"")).endswith("json")
+    """Whether there is a body to be judged as JSON: `application/json` or a type built on it (RFC 6839)."""
+    if not exchange.body or (exchange.operation is not None and exchange.operation.raw_body):
+        return False
+    return media_type(exchange.headers.get(b"content-type", b"")).endswith("json")

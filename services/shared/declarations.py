@@ -119,8 +119,8 @@ def _check_operation(operation: Operation, bindings: tuple[Binding, ...]) -> Non
         raise ValueError(f"{operation.success_status} is no status of a success")
     if len({binding.body_field for binding in bindings}) > 1:
         raise ValueError("its bindings have different bodies")
-    if operation.consumes and not bindings[0].body_field:
-        raise ValueError("it consumes media types, but has no body")
+    if (operation.consumes or operation.raw_body) and not bindings[0].body_field:
+        raise ValueError("consumes and raw_body are for a body, and it has none")
     reads = [binding for binding in bindings if binding.verb == "GET"]
     if reads and bindings[0].body_field:
         raise ValueError("GET has no body")
