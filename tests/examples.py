@@ -17,6 +17,8 @@ PATH_VALUES: dict[str, str] = {
     "threat_model_id": _UNKNOWN_ID,
     "threat_id": _UNKNOWN_ID,
     "diagram_id": _UNKNOWN_ID,
+    "asset_id": _UNKNOWN_ID,
+    "key": "owner",
 }
 """By name of the path parameter: a value of the right form, with which nothing is found."""
 
@@ -27,6 +29,8 @@ QUERY_VALUES: dict[str, str] = {
 
 _RENAME = [{"op": "replace", "path": "/name", "value": "Renamed"}]
 _THREAT = {"name": "Named", "threat_type": ["Spoofing"]}
+_ASSET = {"name": "Named", "type": "data"}
+_ENTRIES = [{"key": "new", "value": "entry"}]
 _DIAGRAM = {"name": "Named", "type": "DFD-1.0.0"}
 
 BODIES: dict[str, Any] = {
@@ -43,9 +47,18 @@ BODIES: dict[str, Any] = {
     "createDiagram": _DIAGRAM,
     "replaceDiagram": {**_DIAGRAM, "cells": []},
     "patchDiagram": _RENAME,
+    "createAsset": _ASSET,
+    "replaceAsset": _ASSET,
+    "patchAsset": _RENAME,
+    "createMetadata": _ENTRIES[0],
+    "replaceMetadata": {"value": "changed"},
+    "bulkCreateMetadata": _ENTRIES,
+    "bulkUpsertMetadata": _ENTRIES,
+    "bulkReplaceMetadata": _ENTRIES,
     "joinDiagramSession": {},
 }
-"""By operation id: a body that is right in itself, as JSON data, or bytes as they are sent.
+"""By operation id, or for an RPC with many bindings by its name in lowerCamelCase: a body that is right in
+itself, as JSON data, or bytes as they are sent.
 
 What is wrong with a body may be told before who may send it, so a wrong one would hide the answer of a matrix.
 """
@@ -71,7 +84,10 @@ def query(operation: HttpOperation) -> dict[str, str]:
 
 def body(operation: HttpOperation) -> Any:
     """The operation's body, None when it has none."""
-    return _found(BODIES, "BODIES", operation.operation_id, operation) if operation.consumes else None
+    if not operation.consumes:
+        return None
+    rpc = operation.method.name[0].lower() + operation.method.name[1:]
+    return _found(BODIES, "BODIES", operation.operation_id if operation.operation_id in BODIES else rpc, operation)
 
 
 def content(operation: HttpOperation) -> tuple[bytes, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Binding the RPCs of the threat-model service to their handlers."""
+"""The parts of the threat-model service, and the handlers of its RPCs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,35 +7,105 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from services.shared.database import Database, translate_database_error
 from services.shared.rpc import Handler, add_service
+from services.threat_model.children.assets import ASSETS
 from services.threat_model.children.threats import THREATS
 from services.threat_model.diagrams.declaration import DIAGRAMS
-from services.threat_model.models.handlers import ThreatModelHandlers
+from services.threat_model.models.declaration import threat_model
 from services.threat_model.people.copies import Principals
 from services.threat_model.people.directory import PrincipalDirectory
-from services.threat_model.resources.handlers import SubResourceHandlers
+from services.threat_model.resources.declaration import Registry
+from services.threat_model.resources.metadata import Metadata
+from services.threat_model.resources.owners import Owners
+from services.threat_model.resources.reading import Reading
+from services.threat_model.resources.restoring import Restoring
+from services.threat_model.resources.rows import Rows
+from services.threat_model.resources.writing import Writing
 from services.threat_model.sequencer.handlers import Sequencer
-from tmi.threat_model.v1 import diagrams_pb2, sequencer_pb2, threat_models_pb2, threats_pb2
-
-THREAT_MODELS_SERVICE: ServiceDescriptor = threat_models_pb2.DESCRIPTOR.services_by_name["ThreatModels"]
-SEQUENCER_SERVICE: ServiceDescriptor = sequencer_pb2.DESCRIPTOR.services_by_name["Sequencer"]
-SUB_RESOURCES = (
-    (threats_pb2.DESCRIPTOR.services_by_name["Threats"], THREATS),
-    (diagrams_pb2.DESCRIPTOR.services_by_name["Diagrams"], DIAGRAMS),
+from tmi.threat_model.v1 import (
+    assets_pb2,
+    diagrams_pb2,
+    metadata_pb2,
+    restoring_pb2,
+    sequencer_pb2,
+    threat_models_pb2,
+    threats_pb2,
 )
-"""The gRPC service of each sub-resource with its declaration. A new sub-resource is added here."""
+
+CHILDREN = (DIAGRAMS, ASSETS, THREATS)
+"""Every kind of child of a threat model, in the order of their locks: what others refer to comes first.
+
+A new kind is added here, and its gRPC service below.
+"""
+
+SERVICES: Mapping[str, ServiceDescriptor] = {
+    "threat_model": threat_models_pb2.DESCRIPTOR.services_by_name["ThreatModels"],
+    "diagram": diagrams_pb2.DESCRIPTOR.services_by_name["Diagrams"],
+    "asset": assets_pb2.DESCRIPTOR.services_by_name["Assets"],
+    "threat": threats_pb2.DESCRIPTOR.services_by_name["Threats"],
+}
+"""The gRPC service with the six operations of each resource, by kind."""
+
+METADATA_SERVICE: ServiceDescriptor = metadata_pb2.DESCRIPTOR.services_by_name["Metadata"]
+RESTORING_SERVICE: ServiceDescriptor = restoring_pb2.DESCRIPTOR.services_by_name["Restoring"]
+SEQUENCER_SERVICE: ServiceDescriptor = sequencer_pb2.DESCRIPTOR.services_by_name["Sequencer"]
+
+
+def registry(people: Principals) -> Registry:
+    """Every resource of the service."""
+    return Registry([threat_model(CHILDREN, people), *CHILDREN])
 
 
 def add_services(
     server: grpc.Server, database: Database, directory: PrincipalDirectory, *, require_if_match: bool
 ) -> Sequence[str]:
     """Binds every RPC of this service; returns the full names of its gRPC services."""
-    principals = Principals(database, directory)
-    threat_models = ThreatModelHandlers(database, principals, require_if_match=require_if_match)
-    http: list[tuple[ServiceDescriptor, Mapping[str, Handler]]] = [(THREAT_MODELS_SERVICE, threat_models.handlers())]
-    for descriptor, resource in SUB_RESOURCES:
-        sub_resource = SubResourceHandlers(resource, database, require_if_match=require_if_match)
-        http.append((descriptor, sub_resource.handlers()))
+    people = Principals(database, directory)
+    http = http_handlers(database, people, require_if_match=require_if_match)
     for descriptor, handlers in http:
-        add_service(server, descriptor, principals.observing(handlers), translate_database_error)
+        add_service(server, descriptor, people.observing(handlers), translate_database_error)
     add_service(server, SEQUENCER_SERVICE, Sequencer(database).handlers(), translate_database_error)
     return [descriptor.full_name for descriptor, _ in http] + [SEQUENCER_SERVICE.full_name]
+
+
+def http_handlers(
+    database: Database, people: Principals, *, require_if_match: bool
+) -> list[tuple[ServiceDescriptor, Mapping[str, Handler]]]:
+    """The handlers of the HTTP operations by RPC name, of each gRPC service."""
+    resources = registry(people)
+    rows = [Rows(resource, resources) for resource in resources.resources]
+    owners = Owners(rows)
+    http: list[tuple[ServiceDescriptor, Mapping[str, Handler]]] = [
+        (SERVICES[each.resource.kind], _six_operations(each, database, require_if_match=require_if_match))
+        for each in rows
+    ]
+    http.append((METADATA_SERVICE, _metadata_operations(Metadata(owners, database))))
+    http.append((RESTORING_SERVICE, {"Restore": Restoring(owners, database).restore}))
+    return http
+
+
+def _six_operations(rows: Rows, database: Database, *, require_if_match: bool) -> dict[str, Handler]:
+    """By RPC name."""
+    name, names = rows.resource.name, rows.resource.plural.title().replace("_", "")
+    reading = Reading(rows, database)
+    writing = Writing(rows, database, require_if_match=require_if_match)
+    return {
+        f"List{names}": reading.list,
+        f"Create{name}": writing.create,
+        f"Get{name}": reading.get,
+        f"Replace{name}": writing.replace,
+        f"Patch{name}": writing.patch,
+        f"Delete{name}": writing.delete,
+    }
+
+
+def _metadata_operations(metadata: Metadata) -> dict[str, Handler]:
+    return {
+        "ListMetadata": metadata.list,
+        "CreateMetadata": metadata.create,
+        "GetMetadata": metadata.get,
+        "ReplaceMetadata": metadata.replace,
+        "DeleteMetadata": metadata.delete,
+        "BulkCreateMetadata": metadata.create_many,
+        "BulkUpsertMetadata": metadata.upsert_many,
+        "BulkReplaceMetadata": metadata.replace_all,
+    }

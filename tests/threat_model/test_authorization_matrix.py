@@ -10,9 +10,10 @@ import pytest
 from services.shared.access import OWNER, READER, WRITER
 from services.shared.errors import ApiError
 from services.shared.operations import HttpOperation, http_operations
-from services.threat_model.service import SUB_RESOURCES
+from services.threat_model.service import CHILDREN
 from tests import examples
 from tests.threat_model.api import OPERATIONS, Api, new_user
+from tests.threat_model.test_assets import asset
 from tests.threat_model.test_authorization_list import entry, known
 
 ALL = [operation for operation in http_operations() if operation.service == "threat_model"]
@@ -20,7 +21,7 @@ ON_A_THREAT_MODEL = [operation for operation in ALL if operation.requirement.rol
 ON_A_CHILD = [
     (operation, resource)
     for operation in ON_A_THREAT_MODEL
-    for _, resource in SUB_RESOURCES
+    for resource in CHILDREN
     if resource.id_field in operation.path_parameters
 ]
 
@@ -39,12 +40,25 @@ def call(api: Api, operation: HttpOperation, fields: dict[str, str]) -> int:
 
 
 def children(api: Api, tm: str) -> dict[str, str]:
-    return {"threat_model_id": tm, "threat_id": api.threat(tm)["id"], "diagram_id": api.diagram(tm)["id"]}
+    """A child of each kind; all have an entry of metadata under the key of the examples, and so has the model."""
+    fields = {"threat_id": api.threat(tm)["id"], "diagram_id": api.diagram(tm)["id"], "asset_id": asset(api, tm)["id"]}
+    for owner in ({}, *({field: id_} for field, id_ in fields.items())):
+        api.CreateMetadata({"key": examples.PATH_VALUES["key"], "value": "x"}, threat_model_id=tm, **owner)
+    return {"threat_model_id": tm} | fields
+
+
+def prepare(api: Api, operation: HttpOperation, fields: dict[str, str]) -> None:
+    """What can be restored is deleted."""
+    if operation.method.name == "Restore":
+        deletion = next(
+            each for each in ALL if each.verb == "DELETE" and each.path == operation.path.removesuffix("/restore")
+        )
+        assert call(api, deletion, fields) == 204
 
 
 def test_there_is_something_to_check() -> None:
     assert {name(operation) for operation in ON_A_THREAT_MODEL} >= {"getThreatModel", "patchThreat", "deleteDiagram"}
-    assert {resource.id_field for _, resource in ON_A_CHILD} == {resource.id_field for _, resource in SUB_RESOURCES}
+    assert {resource.id_field for _, resource in ON_A_CHILD} == {resource.id_field for resource in CHILDREN}
     assert all(operation.requirement.authenticated for operation in ALL)
     for operation in ALL:
         if "threat_model_id" in operation.path_parameters:
@@ -54,12 +68,14 @@ def test_there_is_something_to_check() -> None:
 @pytest.mark.parametrize("operation", ON_A_THREAT_MODEL, ids=name)
 def test_a_stranger_is_refused(api: Api, operation: HttpOperation) -> None:
     fields = children(api, api.new_threat_model()["id"])
+    prepare(api, operation, fields)
     assert call(api.as_caller(new_user()), operation, fields) == 403
 
 
 @pytest.mark.parametrize("operation", ON_A_THREAT_MODEL, ids=name)
 def test_an_administrator_has_nothing_implicitly(api: Api, operation: HttpOperation) -> None:
     fields = children(api, api.new_threat_model()["id"])
+    prepare(api, operation, fields)
     assert call(api.as_caller(new_user(is_administrator=True)), operation, fields) == 403
 
 
@@ -69,12 +85,18 @@ def test_a_role_allows_what_the_operation_declares(api: Api, operation: HttpOper
     somebody = known(api, "somebody")
     role_name = {READER: "reader", WRITER: "writer", OWNER: "owner"}[role]
     tm = api.new_threat_model(authorization=[entry(somebody, role_name)])["id"]
-    status = call(api.as_caller(somebody), operation, children(api, tm))
+    fields = children(api, tm)
+    prepare(api, operation, fields)
+    status = call(api.as_caller(somebody), operation, fields)
     allowed = role >= operation.requirement.role
     assert status == (operation.success_status if allowed else 403)
 
 
-@pytest.mark.parametrize("operation", ON_A_THREAT_MODEL, ids=name)
+RESTORATION = "restoreThreatModel"
+"""The one operation that a deleted threat model still has."""
+
+
+@pytest.mark.parametrize("operation", [each for each in ON_A_THREAT_MODEL if name(each) != RESTORATION], ids=name)
 def test_a_deleted_threat_model_is_unknown_even_to_its_owner(api: Api, operation: HttpOperation) -> None:
     tm = api.new_threat_model()["id"]
     fields = children(api, tm)
@@ -101,4 +123,4 @@ def test_a_child_is_reached_through_its_own_parent_only(api: Api, operation: Htt
 def test_a_deleted_child_is_gone(api: Api, operation: HttpOperation, resource: Any) -> None:
     fields = children(api, api.new_threat_model()["id"])
     assert call(api, OPERATIONS[f"Delete{resource.name}"], fields) == 204
-    assert call(api, operation, fields) == 404
+    assert call(api, operation, fields) == (200 if operation.method.name == "Restore" else 404)

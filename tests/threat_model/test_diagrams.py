@@ -196,11 +196,11 @@ def test_deleting_a_diagram_frees_the_threats_that_point_at_it(any_api: Api) -> 
     assert "diagram_id" not in freed
     assert "cell_id" not in freed
     assert freed["version"] == 2
-    query = select(audit_entries.c.change_summary).where(
-        audit_entries.c.object_id == diagram["id"], audit_entries.c.change_type == "deleted"
+    query = select(audit_entries.c.before, audit_entries.c.version).where(
+        audit_entries.c.object_id == pointing["id"], audit_entries.c.change_type == "updated"
     )
-    summary = any_api.database.read(lambda c: c.execute(query).scalar_one())
-    assert summary == "1 threats no longer point at it"
+    entry = any_api.database.read(lambda c: c.execute(query).one())
+    assert (entry.before, entry.version) == ({"diagram_id": diagram["id"], "cell_id": A}, 2)
     assert any_api.GetThreat(threat_model_id=tm, threat_id=elsewhere["id"]).body == elsewhere
     assert any_api.refusal("CreateThreat", {"name": "T", "diagram_id": diagram["id"]}, threat_model_id=tm).status == 400
 

@@ -70,7 +70,7 @@ def test_null_stays_null(any_database: Database, writer: Any) -> None:
 
 def test_timestamps_are_utc_with_microseconds(any_database: Database) -> None:
     at = datetime(2026, 1, 31, 12, 0, 0, 120, tzinfo=timezone(timedelta(hours=2))).astimezone(UTC)
-    row = {"event_type": "x", "threat_model_id": ID, "object_id": ID, "payload": {"a": [None]}, "created_at": at}
+    row = {"event_type": "x", "root_id": ID, "object_id": ID, "payload": {"a": [None]}, "created_at": at}
     any_database.write(lambda connection: connection.execute(outbox.insert(), row))
     query = select(outbox.c.created_at, outbox.c.payload, JsonTimestamp(outbox.c.created_at).label("text"))
     read = any_database.read(lambda connection: connection.execute(query).first())
@@ -121,7 +121,7 @@ def test_writes_together_insert_replace_update_and_delete(any_database: Database
     scope = str(uuid.uuid4())
     event = {
         "event_type": "test",
-        "threat_model_id": scope,
+        "root_id": scope,
         "object_id": scope,
         "payload": b'{"b":1.0}',
         "created_at": datetime.now(UTC),
@@ -154,7 +154,7 @@ def test_inserted_rows_keep_every_value(any_database: Database) -> None:
     at = datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=UTC)
     row = {
         "id": str(uuid.uuid4()),
-        "threat_model_id": ID,
+        "root_id": ID,
         "object_type": "diagram",
         "object_id": str(uuid.uuid4()),
         "version": 7,

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.threat_model.api import OPERATIONS, Api, edge, new_user, node
+from tests.threat_model.test_assets import asset
 from tests.threat_model.test_authorization_list import entry, known
 
 A, B, C = (f"6d5ef7b2-0000-4000-8000-00000000000{i}" for i in range(1, 4))
@@ -22,7 +23,10 @@ DIAGRAM = {"name": "x", "type": "DFD-1.0.0"}
         ("CreateThreatModel", {"name": "x"}, 5),
         ("ReplaceThreatModel", {"name": "x"}, 3),
         ("PatchThreatModel", NAME, 3),
-        ("DeleteThreatModel", None, 6),
+        ("DeleteThreatModel", None, 6),  # one for each kind of children among them
+        ("CreateMetadata", {"key": "new", "value": "x"}, 3),
+        ("BulkReplaceMetadata", [], 3),
+        ("ListMetadata", None, 1),
         ("ListThreats", None, 1),
         ("GetThreat", None, 1),
         ("CreateThreat", {"name": "x"}, 4),
@@ -37,13 +41,20 @@ DIAGRAM = {"name": "x", "type": "DFD-1.0.0"}
         ("PatchDiagram", NAME, 3),
         ("PatchDiagram", CELLS, 5),
         ("DeleteDiagram", None, 4),
+        ("ListAssets", None, 1),
+        ("GetAsset", None, 1),
+        ("CreateAsset", {"name": "x", "type": "data"}, 4),
+        ("ReplaceAsset", {"name": "x", "type": "data"}, 3),
+        ("PatchAsset", NAME, 3),
+        ("DeleteAsset", None, 3),
     ],
 )
 def test_statements_of_an_operation(api: Api, rpc: str, body: Any, budget: int) -> None:
     tm = api.new_threat_model()["id"]
     fields = {"threat_model_id": tm, "threat_id": api.threat(tm)["id"], "diagram_id": ""}
+    fields["asset_id"] = asset(api, tm)["id"]
     fields["diagram_id"] = api.diagram(tm, node(A), node(B), node("6d5ef7b2-0000-4000-8000-00000000000f"))["id"]
-    named = OPERATIONS[rpc].method.input_type.fields_by_name
+    named = OPERATIONS[rpc].path_parameters
     with api.statements() as seen:
         api.call(OPERATIONS[rpc], body, **{field: value for field, value in fields.items() if field in named})
     assert len(seen) <= budget, "\n\n".join(seen)

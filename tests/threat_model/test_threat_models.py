@@ -52,8 +52,9 @@ def test_a_minimal_threat_model(any_api: Api) -> None:
         ],
         "metadata": [],
         "version": 1,
-        "threats": [],
         "diagrams": [],
+        "assets": [],
+        "threats": [],
     }
 
 
@@ -207,7 +208,7 @@ def test_every_change_leaves_an_audit_entry_and_an_event(any_api: Api) -> None:
     any_api.refusal("PatchThreatModel", [], threat_model_id=tm)
 
     def rows(table: Any) -> Any:
-        query = select(table).where(table.c.threat_model_id == tm).order_by(table.c.id)
+        query = select(table).where(table.c.root_id == tm).order_by(table.c.id)
         return any_api.database.read(lambda c: c.execute(query).all())
 
     entries = rows(audit_entries)
@@ -226,11 +227,13 @@ def test_every_change_leaves_an_audit_entry_and_an_event(any_api: Api) -> None:
         (any_api.caller.email, "tmi", any_api.caller.provider_id, "User")
     }
     assert entries[1].change_summary == 'name: "Old" -> "New"'
-    assert (entries[1].before["name"], entries[1].before["version"]) == ("Old", 1)
+    assert entries[0].before is None
+    assert entries[1].before == {"name": "Old"}
     assert entries[3].change_summary == 'severity: "low" -> "high"'
-    assert entries[3].before == threat
-    assert entries[6].before["cells"] == []
-    assert entries[7].before == diagram
+    assert entries[3].before == {"severity": "low"}
+    assert entries[4].before is None
+    assert entries[6].before == {"update_vector": 0}
+    assert entries[7].before is None
     assert [(e.event_type, e.object_id, e.payload["version"], e.published_at) for e in rows(outbox)] == [
         ("threat_model.created", tm, 1, None),
         ("threat_model.updated", tm, 2, None),

@@ -193,17 +193,20 @@ def test_references_must_lead_into_the_same_threat_model(any_api: Api) -> None:
     threat = any_api.threat(own, diagram_id=diagram["id"].upper(), cell_id=cell_id)
     assert (threat["diagram_id"], threat["cell_id"]) == (diagram["id"], cell_id)
     assert any_api.threat(own, cell_id=cell_id)["cell_id"] == cell_id
-    no_cell = "6d5ef7b2-0000-4000-8000-00000000000f"
+    not_saved_yet = "6d5ef7b2-0000-4000-8000-00000000000f"
+    assert any_api.threat(own, diagram_id=empty["id"], cell_id=not_saved_yet)["cell_id"] == not_saved_yet
+    asset = any_api.CreateAsset({"name": "A", "type": "data"}, threat_model_id=own).body["id"]
+    assert any_api.threat(own, asset_id=asset)["asset_id"] == asset
+    foreign_asset = any_api.CreateAsset({"name": "A", "type": "data"}, threat_model_id=other).body["id"]
     for bad in (
         {"diagram_id": foreign["id"]},
-        {"diagram_id": no_cell},
-        {"diagram_id": empty["id"], "cell_id": cell_id},
-        {"cell_id": no_cell},
+        {"diagram_id": not_saved_yet},
+        {"asset_id": foreign_asset},
         {"asset_id": cell_id},
     ):
         error = any_api.refusal("CreateThreat", {"name": "T"} | bad, threat_model_id=own)
         assert (error.status, error.code) == (400, "invalid_input")
-        assert list(bad)[-1] in error.message or "diagram_id" in error.message
+        assert next(iter(bad)) in error.message
 
 
 def test_a_reference_that_went_stale_does_not_block_other_edits(api: Api) -> None:

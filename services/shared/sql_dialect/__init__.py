@@ -21,7 +21,9 @@ from services.shared.sql_dialect.json_text import (
     json_object,
 )
 from services.shared.sql_dialect.statements import (
+    InsertReturning,
     InsertRows,
+    LockedUpdate,
     Prepared,
     WriteReturning,
     WriteTogether,
@@ -31,6 +33,7 @@ from services.shared.sql_dialect.statements import (
 )
 
 __all__ = [
+    "InsertReturning",
     "InsertRows",
     "Json",
     "JsonBoolean",
@@ -39,6 +42,7 @@ __all__ = [
     "JsonTimestamp",
     "JsonUuid",
     "JsonVerbatim",
+    "LockedUpdate",
     "Prepared",
     "SerialId",
     "TextList",

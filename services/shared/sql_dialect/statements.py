@@ -31,7 +31,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.visitors import iterate
 from sqlalchemy.types import UserDefinedType
 
-from services.shared.sql_dialect.columns import Json
+from services.shared.sql_dialect.columns import Json, UuidList, is_one_of
 
 
 def insert(connection: Connection, table: Table) -> Any:
@@ -92,6 +92,64 @@ class InsertRows:
             self.one_by_one = self.one_by_one.on_conflict_do_update(
                 index_elements=key, set_={name: new[name] for name in replace}
             )
+
+
+class InsertReturning:
+    """An INSERT of one or more rows of one table that answers an expression over each, by id.
+
+    columns: what each row, a mapping by column name, has values for. answer: over the table alone; None
+    for no answer.
+    """
+
+    def __init__(self, table: Table, columns: Sequence[str], answer: ColumnElement[Any] | None) -> None:
+        self._insert = InsertRows(table, columns)
+        self._returning: Any = self._insert.from_json
+        self._select: Select[Any] | None = None
+        if answer is not None:
+            self._returning = self._returning.returning(table.c.id, answer)
+            self._select = select(table.c.id, answer).where(
+                is_one_of(table.c.id, bindparam("written_ids", type_=UuidList()))
+            )
+
+    def execute(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Writes; the answers by id, empty without an answer."""
+        if is_postgresql(connection):
+            result = connection.execute(self._returning, {self._insert.parameter: rows})
+        else:
+            connection.execute(self._insert.one_by_one, list(rows))
+            if self._select is not None:
+                result = connection.execute(self._select, {"written_ids": [row["id"] for row in rows]})
+        return {} if self._select is None else dict(tuple(row) for row in result)
+
+
+class LockedUpdate:
+    """An UPDATE of the rows that a condition finds, locked in the order of their ids beforehand.
+
+    Everybody who locks several rows of a table does so in that order. Answers columns as they were before,
+    in one statement where the database can.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        condition: ColumnElement[bool],
+        values: Mapping[str, Any],
+        before: Sequence[ColumnElement[Any]],
+    ) -> None:
+        self._find = select(table.c.id, *before).where(condition).order_by(table.c.id)
+        self._update = table.update().values(**values)
+        found = self._find.with_for_update(key_share=True).cte("found")
+        self._together = self._update.where(table.c.id == found.c.id).returning(*found.c)
+        self._update_found = self._update.where(is_one_of(table.c.id, bindparam("found_ids", type_=UuidList())))
+
+    def execute(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+        """Writes; `id` and the columns before, of each row, in no order."""
+        if is_postgresql(connection):
+            return connection.execute(self._together, parameters).all()
+        found = connection.execute(self._find, parameters).all()
+        if found:
+            connection.execute(self._update_found, {**parameters, "found_ids": [row.id for row in found]})
+        return found
 
 
 class _JsonRows(UserDefinedType[list[Mapping[str, Any]]]):

@@ -2,7 +2,6 @@
 
 from sqlalchemy import ColumnElement, ScalarSelect, bindparam, func, select
 
-from services.shared.errors import ApiError, not_found
 from services.shared.principal import EVERYONE_GROUP_ID
 from services.shared.sql_dialect import UuidList, is_one_of
 from services.threat_model.access.tables import threat_model_access
@@ -33,8 +32,3 @@ def role_on(threat_model_id: ColumnElement[str]) -> ScalarSelect[int]:
         .correlate_except(threat_model_access)
         .scalar_subquery()
     )
-
-
-def no_threat_model() -> ApiError:
-    """404 for a threat model that is unknown or deleted."""
-    return not_found("There is no such threat model.")

@@ -7,6 +7,28 @@ from services.threat_model.access.tables import threat_models
 from services.threat_model.cells.tables import diagrams
 from services.threat_model.schema import metadata
 
+assets = Table(
+    "assets",
+    metadata,
+    Column("id", UuidText, primary_key=True),
+    Column("threat_model_id", UuidText, ForeignKey(threat_models.c.id, ondelete="CASCADE"), nullable=False),
+    Column("alias", Integer, nullable=False),
+    Column("name", String(256), nullable=False),
+    Column("description", String(2048)),
+    Column("type", String(64), nullable=False),
+    Column("criticality", String(128)),
+    Column("classification", Json),  # ["PII", …], NULL when empty
+    Column("sensitivity", String(128)),
+    Column("metadata", Json, nullable=False),
+    Column("include_in_report", Boolean, nullable=False),
+    Column("timmy_enabled", Boolean, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("modified_at", UtcDateTime, nullable=False),
+    Column("deleted_at", UtcDateTime),
+    UniqueConstraint("threat_model_id", "alias"),
+)
+
 threats = Table(
     "threats",
     metadata,

@@ -1,10 +1,10 @@
 """Threats: what can go wrong, how bad it is, where in which diagram, and what is done about it."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
-from sqlalchemy import Connection, func, literal_column, select
+from sqlalchemy import func, literal_column, select
 
 from services.shared.errors import invalid_input
 from services.shared.sql_dialect import (
@@ -16,8 +16,9 @@ from services.shared.sql_dialect import (
     JsonVerbatim,
 )
 from services.shared.uuids import uuid7
-from services.threat_model.cells.tables import diagram_cells, diagrams
-from services.threat_model.children.tables import threats
+from services.threat_model.cells.tables import diagrams
+from services.threat_model.children.tables import assets, threats
+from services.threat_model.models.scope import THREAT_MODEL
 from services.threat_model.resources import filters
 from services.threat_model.resources.bodies import (
     Body,
@@ -34,7 +35,7 @@ from services.threat_model.resources.bodies import (
     documented_spelling,
     unique,
 )
-from services.threat_model.resources.declaration import Members, Rules, SubResource
+from services.threat_model.resources.declaration import InParent, Reference, Resource, Rules, Stored, Write
 
 SEVERITY_RANKS = {"unknown": 0, "informational": 1, "low": 2, "medium": 3, "high": 4, "critical": 5}
 PRIORITY_RANKS = {"deferred": 0, "low": 1, "medium": 2, "high": 3, "immediate": 4}
@@ -125,59 +126,32 @@ class ThreatBody(Body):
 class ThreatRules(Rules):
     """What a threat refers to belongs to the same threat model."""
 
-    def store(self, connection: Connection, row: Any, values: Members) -> dict[str, Any]:  # noqa: ARG002
+    def store(self, write: Write) -> Stored:
         """Empty `cwe_id` and `cvss` are left out of documents."""
-        return {**values, "cwe_id": values["cwe_id"] or None, "cvss": values["cvss"] or None}
+        columns = dict(write.values)
+        for name in ("cwe_id", "cvss"):
+            if name in columns:
+                columns[name] = columns[name] or None
+        if write.row is None:
+            columns["auto_generated"] = write.call.caller.is_service_account
+        return Stored(columns)
 
-    def check(self, connection: Connection, threat_model_id: str, before: Members, after: Members) -> None:
-        """Looks only at references that change: one that went stale does not block other edits."""
-        if after["asset_id"] and after["asset_id"] != before.get("asset_id"):
-            raise invalid_input("asset_id: there is no such asset in this threat model.")
-        diagram_id, cell_id = after["diagram_id"], after["cell_id"]
-        if (diagram_id, cell_id) == (before.get("diagram_id"), before.get("cell_id")):
-            return
-        if diagram_id:
-            self._check_diagram(connection, threat_model_id, diagram_id, cell_id)
-        elif cell_id:
-            self._check_cell(connection, threat_model_id, cell_id)
+    def check(self, write: Write) -> None:
+        """Looks only at references that change: one that went stale does not block other edits.
 
-    def _check_diagram(
-        self, connection: Connection, threat_model_id: str, diagram_id: str, cell_id: str | None
-    ) -> None:
-        cells = (
-            select(func.count())
-            .select_from(diagram_cells)
-            .where(diagram_cells.c.diagram_id == diagram_id, diagram_cells.c.cell_id == cell_id)
-            .scalar_subquery()
-        )
-        found = connection.execute(
-            select(diagrams.c.id, (cells if cell_id else literal_column("1")).label("cells"))
-            .where(
-                diagrams.c.id == diagram_id,
-                diagrams.c.threat_model_id == threat_model_id,
-                diagrams.c.deleted_at.is_(None),
-            )
-            .with_for_update(read=True, of=diagrams)
-        ).one_or_none()
-        if found is None:
-            raise invalid_input("diagram_id: there is no such diagram in this threat model.")
-        if not found.cells:
-            raise invalid_input("cell_id: there is no such cell in the diagram.")
+        A cell need not be there: clients record threats on shapes that they have not saved yet.
+        """
+        for member, table in _REFERRED.items():
+            referred = write.values.get(member)
+            if not referred or referred == write.before.get(member):
+                continue
+            # The root is locked, so nobody deletes the diagram that is found here. A deleted asset stays named.
+            live = (table.c.id == referred, table.c.threat_model_id == write.scope_id, table.c.deleted_at.is_(None))
+            if write.connection.execute(select(table.c.id).where(*live)).first() is None:
+                raise invalid_input(f"{member}: there is no such {member.removesuffix('_id')} in this threat model.")
 
-    def _check_cell(self, connection: Connection, threat_model_id: str, cell_id: str) -> None:
-        found = connection.execute(
-            select(diagram_cells.c.cell_id)
-            .join(diagrams)
-            .where(
-                diagram_cells.c.cell_id == cell_id,
-                diagrams.c.threat_model_id == threat_model_id,
-                diagrams.c.deleted_at.is_(None),
-            )
-            .limit(1)
-        ).first()
-        if found is None:
-            raise invalid_input("cell_id: there is no such cell in this threat model.")
 
+_REFERRED = {"diagram_id": diagrams, "asset_id": assets}
 
 _c = threats.c
 
@@ -211,13 +185,16 @@ _MEMBERS = {
     "deleted_at": JsonOptional(JsonTimestamp(_c.deleted_at)),
 }
 
-THREATS = SubResource(
+THREATS = Resource(
     kind="threat",
     name="Threat",
     plural="threats",
     table=threats,
+    scope=THREAT_MODEL,
+    in_parent=InParent(embedded=True, counted_as="threat_count", cascades=True),
+    references=(Reference("diagram", ("diagram_id", "cell_id")),),
     members=_MEMBERS,
-    list_members=[name for name in _MEMBERS if name != "metadata"],
+    list_members={name: value for name, value in _MEMBERS.items() if name != "metadata"},
     create_body=ThreatBody,
     replace_body=ThreatBody,
     patch_body=ThreatBody,

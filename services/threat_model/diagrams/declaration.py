@@ -1,13 +1,13 @@
 """Data-flow diagrams. Their cells are rows of their own; a live session owns the cells."""
 
 import base64
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
-from sqlalchemy import Connection, Row, bindparam, case, func, literal_column, select
+from sqlalchemy import Row, case, func, literal_column, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from services.shared.errors import conflict
@@ -18,15 +18,12 @@ from services.shared.sql_dialect import (
     JsonTimestamp,
     JsonUuid,
     JsonVerbatim,
-    UtcDateTime,
-    UuidText,
     json_array,
     json_object,
 )
-from services.threat_model.cells import rows as cell_rows
-from services.threat_model.cells import rules as cell_rules
+from services.threat_model.cells import rows, rules
 from services.threat_model.cells.tables import diagram_cells, diagrams
-from services.threat_model.children.tables import threats
+from services.threat_model.models.scope import THREAT_MODEL
 from services.threat_model.resources.bodies import (
     Body,
     ClosedBody,
@@ -37,12 +34,13 @@ from services.threat_model.resources.bodies import (
     default_for_null,
     sorted_unique,
 )
-from services.threat_model.resources.declaration import Members, Rules, SubResource
+from services.threat_model.resources.declaration import InParent, Resource, Rules, Stored, Write
 
 DiagramType = Annotated[
     Literal["DFD-1.0.0"], BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
 ]
 MAX_SVG_CHARACTERS = 102_400
+MOST_METADATA = 10_000
 
 
 def _svg(value: str | None) -> str | None:
@@ -80,7 +78,7 @@ def _palette(colors: list[Color]) -> list[Color]:
 
 def _cells(cells: list[Any]) -> list[Any]:
     try:
-        return cell_rules.check_cells(cells)
+        return rules.check_cells(cells)
     except ValueError as error:
         raise PydanticCustomError("cells", "{problem}", {"problem": str(error)}) from None
 
@@ -103,7 +101,7 @@ class DiagramPatchBody(Body):
     description: Description = None
     metadata: Annotated[
         list[MetadataEntry],
-        Field(default_factory=list, max_length=10_000),
+        Field(default_factory=list, max_length=MOST_METADATA),
         AfterValidator(sorted_unique),
         default_for_null(list),
     ]
@@ -125,46 +123,47 @@ class DiagramReplaceBody(DiagramPatchBody):
 class DiagramRules(Rules):
     """A session excludes REST writes; a change of cells advances the update vector by exactly 1."""
 
-    def guard(self, row: Row[Any]) -> None:
-        """409 while a collaboration session is live: its row is locked, so none can begin meanwhile."""
-        if row.session_id is not None:
-            raise conflict("The diagram cannot be changed now: a collaboration session is active.")
-
-    def store(self, connection: Connection, row: Row[Any] | None, values: Members) -> dict[str, Any]:
-        """Cells go to their rows, an image without a vector gets that of the diagram."""
-        if row is None:
-            return {**values, "metadata": [], "include_in_report": True, "timmy_enabled": True, "update_vector": 0}
-        columns = dict(values)
-        vector = row.update_vector
-        if "cells" in columns:
-            cells = columns.pop("cells")
-            if cell_rows.replace(connection, row.id, orjson.loads(row.lazy), orjson.loads(row.positions), cells):
-                vector += 1
-        image = columns.pop("image")
-        columns["image_svg"] = image["svg"]
-        columns["image_update_vector"] = image["update_vector"]
-        if image["svg"] and image["update_vector"] is None:
-            columns["image_update_vector"] = vector
-        columns["color_palette"] = columns["color_palette"] or None
-        columns["update_vector"] = vector
+    def reads(self, members: frozenset[str]) -> Sequence[ColumnElement[Any]]:
+        """The session and the vector; the places of the cells when those may change."""
+        columns: list[ColumnElement[Any]] = [_c.session_id, _c.update_vector]
+        if "cells" in members:
+            columns.append(_of_cells(JsonVerbatim(diagram_cells.c.position)).label("positions"))
         return columns
 
-    def deleted(self, connection: Connection, row_id: str, now: datetime) -> str | None:
-        """Threats stop pointing at the diagram and its cells."""
-        freed = connection.execute(_FORGET_IN_THREATS, {"of_diagram_id": row_id, "now": now}).rowcount
-        return f"{freed} threats no longer point at it" if freed else None
+    def guard(self, row: Row[Any], members: frozenset[str] | None) -> None:
+        """409 while a collaboration session is live: its row is locked, so none can begin meanwhile.
 
+        Metadata is none of the session's business.
+        """
+        if row.session_id is not None and members != frozenset({"metadata"}):
+            raise conflict("The diagram cannot be changed now: a collaboration session is active.")
 
-_FORGET_IN_THREATS = (
-    threats.update()
-    .where(threats.c.diagram_id == bindparam("of_diagram_id", type_=UuidText))
-    .values(
-        diagram_id=None,
-        cell_id=None,
-        version=threats.c.version + 1,
-        modified_at=bindparam("now", type_=UtcDateTime()),
-    )
-)
+    def store(self, write: Write) -> Stored:
+        """Cells go to their rows, an image without a vector gets that of the diagram."""
+        columns = dict(write.values)
+        row = write.row
+        if row is None:
+            columns |= {"metadata": [], "include_in_report": True, "timmy_enabled": True, "update_vector": 0}
+            columns["auto_generated"] = write.call.caller.is_service_account
+            return Stored(columns)
+        vector = row.update_vector
+        remembered = {}
+        if "cells" in columns:
+            cells, stored = columns.pop("cells"), write.before["cells"]
+            if rows.replace(write.connection, row.id, stored, orjson.loads(row.positions), cells):
+                remembered["update_vector"] = vector
+                vector += 1
+                columns["update_vector"] = vector
+        if "image" in columns:
+            image = columns.pop("image")
+            columns["image_svg"] = image["svg"]
+            columns["image_update_vector"] = image["update_vector"]
+            if image["svg"] and image["update_vector"] is None:
+                columns["image_update_vector"] = vector
+        if "color_palette" in columns:
+            columns["color_palette"] = columns["color_palette"] or None
+        return Stored(columns, remembered)
+
 
 _c = diagrams.c
 _ORDER = (diagram_cells.c.position, diagram_cells.c.cell_id)
@@ -185,48 +184,56 @@ _IMAGE = case(
     else_=literal_column("'{}'"),
 )
 
-DIAGRAMS = SubResource(
+_MEMBERS = {
+    "id": JsonUuid(_c.id),
+    "alias": JsonVerbatim(_c.alias),
+    "name": JsonString(_c.name),
+    "type": JsonString(_c.type),
+    "description": JsonOptional(JsonString(_c.description)),
+    "image": _IMAGE,
+    "color_palette": JsonOptional(JsonVerbatim(_c.color_palette)),
+    "metadata": JsonVerbatim(_c.metadata),
+    "include_in_report": JsonBoolean(_c.include_in_report),
+    "timmy_enabled": JsonBoolean(_c.timmy_enabled),
+    "auto_generated": JsonBoolean(_c.auto_generated),
+    "update_vector": JsonVerbatim(_c.update_vector),
+    "version": JsonVerbatim(_c.version),
+    "created_at": JsonTimestamp(_c.created_at),
+    "modified_at": JsonTimestamp(_c.modified_at),
+    "deleted_at": JsonOptional(JsonTimestamp(_c.deleted_at)),
+    "cells": _of_cells(diagram_cells.c.data),
+}
+
+_IN_LISTS = (
+    "id",
+    "alias",
+    "name",
+    "type",
+    "description",
+    "image",
+    "include_in_report",
+    "timmy_enabled",
+    "created_at",
+    "modified_at",
+    "deleted_at",
+)
+
+DIAGRAMS = Resource(
     kind="diagram",
     name="Diagram",
     plural="diagrams",
     table=diagrams,
-    members={
-        "id": JsonUuid(_c.id),
-        "alias": JsonVerbatim(_c.alias),
-        "name": JsonString(_c.name),
-        "type": JsonString(_c.type),
-        "description": JsonOptional(JsonString(_c.description)),
-        "image": _IMAGE,
-        "color_palette": JsonOptional(JsonVerbatim(_c.color_palette)),
-        "metadata": JsonVerbatim(_c.metadata),
-        "include_in_report": JsonBoolean(_c.include_in_report),
-        "timmy_enabled": JsonBoolean(_c.timmy_enabled),
-        "auto_generated": JsonBoolean(_c.auto_generated),
-        "update_vector": JsonVerbatim(_c.update_vector),
-        "version": JsonVerbatim(_c.version),
-        "created_at": JsonTimestamp(_c.created_at),
-        "modified_at": JsonTimestamp(_c.modified_at),
-        "deleted_at": JsonOptional(JsonTimestamp(_c.deleted_at)),
-    },
-    lazy=("cells", _of_cells(diagram_cells.c.data)),
-    list_members=(
-        "id",
-        "alias",
-        "name",
-        "type",
-        "description",
-        "image",
-        "include_in_report",
-        "timmy_enabled",
-        "created_at",
-        "modified_at",
-        "deleted_at",
-    ),
+    scope=THREAT_MODEL,
+    in_parent=InParent(embedded=True, counted_as="diagram_count", cascades=True),
+    members=_MEMBERS,
+    when_new={"cells": literal_column("'[]'")},
+    list_members={name: _MEMBERS[name] for name in _IN_LISTS},
     create_body=DiagramCreateBody,
     replace_body=DiagramReplaceBody,
     patch_body=DiagramPatchBody,
-    kept=("metadata",),
+    left_alone=frozenset({"metadata"}),
+    untold=frozenset({"cells"}),
+    most_metadata=MOST_METADATA,
     default_order=(_c.created_at.asc(),),
-    locked=(_c.session_id, _c.update_vector, _of_cells(JsonVerbatim(diagram_cells.c.position)).label("positions")),
     rules=DiagramRules(),
 )

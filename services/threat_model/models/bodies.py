@@ -137,7 +137,7 @@ Status = Annotated[
 
 
 class ThreatModelBody(ClosedBody):
-    """Body of POST and PUT. A PUT without `authorization` or `metadata` leaves them alone."""
+    """Body of POST."""
 
     name: Name
     description: Description = None
@@ -146,6 +146,14 @@ class ThreatModelBody(ClosedBody):
     is_confidential: Annotated[bool, default_for_null(lambda: False)] = False
     metadata: Metadata | None = None
     authorization: Authorization | None = None
+
+
+class ThreatModelReplacement(ThreatModelBody):
+    """Body of PUT, which accepts `is_confidential` and ignores it."""
+
+    def members(self) -> dict[str, Any]:
+        """What a PUT sets."""
+        return {name: value for name, value in super().members().items() if name != "is_confidential"}
 
 
 class PatchedThreatModel(Body):

@@ -1,6 +1,6 @@
-"""A threat model as JSON: its own document, the whole one with children, and the list item."""
+"""A threat model as JSON: its own members, its embedded children, and the list item."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, ScalarSelect, case, func, literal_column, select
@@ -17,16 +17,12 @@ from services.shared.sql_dialect import (
     json_object,
 )
 from services.threat_model.access.tables import threat_model_access, threat_models
-from services.threat_model.children.threats import THREATS
-from services.threat_model.diagrams.declaration import DIAGRAMS
 from services.threat_model.people import copies as people
 from services.threat_model.people.tables import principals
-from services.threat_model.resources.declaration import SubResource
+from services.threat_model.resources.declaration import Resource
 
-CHILDREN: Mapping[str, SubResource] = {"threat_count": THREATS, "diagram_count": DIAGRAMS}
-"""By the name of their count in a list item."""
-
-_COUNTS_OF_NOTHING = ("document_count", "repo_count", "note_count", "asset_count")
+COUNTS = ("threat_count", "diagram_count", "document_count", "repo_count", "note_count", "asset_count")
+"""Members of a list item that count children, whether or not there are such children yet."""
 
 _c = threat_models.c
 
@@ -46,13 +42,13 @@ def _authorization() -> ScalarSelect[str]:
     return json_array(entries.correlate(threat_models))
 
 
-def _live_children(child: SubResource) -> ScalarSelect[str]:
+def _live_children(child: Resource) -> ScalarSelect[str]:
     table = child.table
     rows = select(child.document).where(table.c.threat_model_id == _c.id, table.c.deleted_at.is_(None))
     return json_array(rows.order_by(*child.default_order, table.c.id).correlate(threat_models))
 
 
-def _live_count(child: SubResource) -> ColumnElement[Any]:
+def _live_count(child: Resource) -> ColumnElement[Any]:
     table = child.table
     rows = select(func.count()).select_from(table).where(table.c.threat_model_id == _c.id, table.c.deleted_at.is_(None))
     return JsonVerbatim(rows.correlate(threat_models).scalar_subquery())
@@ -75,7 +71,7 @@ _MEMBERS: dict[str, ColumnElement[Any]] = {
     "deleted_at": JsonOptional(JsonTimestamp(_c.deleted_at)),
 }
 
-_OWN_MEMBERS: dict[str, ColumnElement[Any]] = {
+MEMBERS: dict[str, ColumnElement[Any]] = {
     **_MEMBERS,
     "is_confidential": JsonBoolean(_c.is_confidential),
     "project_id": JsonOptional(JsonUuid(_c.project_id)),
@@ -84,16 +80,16 @@ _OWN_MEMBERS: dict[str, ColumnElement[Any]] = {
     "authorization": _authorization(),
 }
 
-OWN_DOCUMENT = json_object(_OWN_MEMBERS)
-"""The threat model without its children."""
 
-DOCUMENT = json_object({**_OWN_MEMBERS, **{child.plural: _live_children(child) for child in CHILDREN.values()}})
-"""What GET and every write answer."""
+def embedded(children: Sequence[Resource]) -> dict[str, ColumnElement[Any]]:
+    """The live children whose kinds are embedded, by the plural of each."""
+    return {child.plural: _live_children(child) for child in children if child.in_parent and child.in_parent.embedded}
 
-LIST_ITEM = json_object(
-    {
-        **_MEMBERS,
-        **{name: _live_count(child) for name, child in CHILDREN.items()},
-        **{name: literal_column("'0'") for name in _COUNTS_OF_NOTHING},
-    }
-)
+
+def list_members(children: Sequence[Resource]) -> dict[str, ColumnElement[Any]]:
+    """Members of a list item."""
+    counts: dict[str, ColumnElement[Any]] = {name: literal_column("'0'") for name in COUNTS}
+    for child in children:
+        if child.in_parent and child.in_parent.counted_as:
+            counts[child.in_parent.counted_as] = _live_count(child)
+    return {**_MEMBERS, **counts}

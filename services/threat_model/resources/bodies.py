@@ -6,7 +6,7 @@ documented.
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -53,26 +53,54 @@ class ClosedBody(Body):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
-AnyBody = TypeVar("AnyBody", bound=Body)
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
+
+
+def parse(data: bytes) -> Any:
+    """The JSON value of a body. Raises ApiError 400 `invalid_input`."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise invalid_input("The body is not valid JSON.") from None
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
     """The JSON object of a body. Raises ApiError 400 `invalid_input`."""
-    try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        raise invalid_input("The body is not valid JSON.") from None
+    document = parse(data)
     if not isinstance(document, dict):
         raise invalid_input("The body must be a JSON object.")
     return document
 
 
-def validate(model: type[AnyBody], document: dict[str, Any]) -> AnyBody:
+def validate(model: type[AnyModel], document: Any) -> AnyModel:
     """The document as the model. Raises ApiError 400 `invalid_input` that names the fields at fault."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise _field_errors(error) from None
+        raise _field_errors(error.errors(include_url=False, include_input=False, include_context=False)) from None
+
+
+def validate_members(model: type[Body], document: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """These members of the document, checked by the model; one that is absent has no value.
+
+    Raises ApiError 400 `invalid_input` that names the fields at fault.
+    """
+    body = model.model_construct()
+    problems: list[Any] = []
+    for name in sorted(names):
+        value = document[name] if name in document else _no_value(model, name)
+        try:
+            model.__pydantic_validator__.validate_assignment(body, name, value)
+        except ValidationError as error:
+            problems += error.errors(include_url=False, include_input=False, include_context=False)
+    if problems:
+        raise _field_errors(problems)
+    return {name: _plain(getattr(body, name)) for name in names}
+
+
+def _no_value(model: type[Body], name: str) -> Any:
+    field = model.model_fields[name]
+    return None if field.is_required() else field.get_default(call_default_factory=True)
 
 
 def refuse(document: dict[str, Any], read_only: Collection[str]) -> None:
@@ -85,11 +113,11 @@ def refuse(document: dict[str, Any], read_only: Collection[str]) -> None:
 _NAMED_FIELDS = 10
 
 
-def _field_errors(error: ValidationError) -> ApiError:
+def _field_errors(found: Sequence[Any]) -> ApiError:
     problems = [
         {"field": ".".join(str(part) for part in problem["loc"])[:200] or "body", "message": problem["msg"]}
-        for problem in error.errors(include_url=False, include_input=False, include_context=False)
-    ][:_NAMED_FIELDS]
+        for problem in found[:_NAMED_FIELDS]
+    ]
     return invalid_input(f"{problems[0]['field']}: {problems[0]['message']}", details={"context": {"fields": problems}})
 
 
@@ -108,6 +136,9 @@ _UUID = r"^$|^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_LINE)]
 Line256 = Annotated[str, StringConstraints(max_length=256, pattern=_LINE)]
+Line128 = Annotated[
+    Annotated[str, StringConstraints(max_length=128, pattern=_LINE)] | None, AfterValidator(_empty_is_absent)
+]
 Description = Annotated[
     Annotated[str, StringConstraints(max_length=2048, pattern=_PARAGRAPHS)] | None, AfterValidator(_empty_is_absent)
 ]
@@ -129,11 +160,14 @@ WebUri = Annotated[
 """An http or https URL. Nothing is resolved or fetched when it is written."""
 
 
+MetadataValue = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=_PARAGRAPHS)]
+
+
 class MetadataEntry(ClosedBody):
     """A key and its value."""
 
     key: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
-    value: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=_PARAGRAPHS)]
+    value: MetadataValue
 
 
 def sorted_unique(entries: list[MetadataEntry]) -> list[MetadataEntry]:

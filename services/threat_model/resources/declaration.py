@@ -1,14 +1,22 @@
-"""What a sub-resource of a threat model declares: the engine in `subresources` does the rest."""
+"""What a resource declares; the engine in this folder does the rest.
+
+A resource is a kind of locked, versioned, audited row: a root that stands by itself, such as a threat
+model, or a child of one. The engine knows none of them by name.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Table
 
+from services.shared.errors import ApiError
+from services.shared.principal import Call
 from services.shared.sql_dialect import json_object
 from services.shared.uuids import uuid4
+from services.threat_model.audit.recording import ChangeType
 from services.threat_model.resources.bodies import Body
 from services.threat_model.resources.filters import Filters
 
@@ -16,85 +24,208 @@ Members = Mapping[str, Any]
 """Values of a document's members, as JSON data."""
 
 
-class Rules:
-    """What is special about one sub-resource. The defaults are the ordinary case.
+@dataclass(frozen=True)
+class Scope:
+    """The root that rows stand under, and who has which role on it.
 
-    All methods run inside the transaction of the write; raising ApiError takes it back.
+    root: its table. id_field: the request field, and the column of children, with its id. path: of its
+    collection, `/threat_models`. live: it is there for its callers. role: the caller's role on it as SQL
+    that correlates to `root`, NULL for none. visible: the caller has a role on it, as a predicate that
+    leads the list of roots. missing: the 404 for one that is unknown or deleted.
     """
 
-    def guard(self, row: "Row[Any]") -> None:
-        """Refuses a write that the present state of the row forbids."""
-
-    def check(self, connection: Connection, threat_model_id: str, before: Members, after: Members) -> None:
-        """Refuses values that do not fit the rest of the threat model. `before` is empty on create."""
-
-    def store(
-        self,
-        connection: Connection,  # noqa: ARG002
-        row: "Row[Any] | None",  # noqa: ARG002
-        values: Members,
-    ) -> dict[str, Any]:
-        """Column values for the members that a body sets, after storing what is kept outside the row.
-
-        row: the locked row as it was; None on create, where nothing can be stored outside yet.
-        """
-        return dict(values)
-
-    def deleted(self, connection: Connection, row_id: str, now: datetime) -> str | None:  # noqa: ARG002
-        """Does what else a soft delete means; says so for the audit entry."""
-        return None
+    root: Table
+    id_field: str
+    path: str
+    live: ColumnElement[bool]
+    role: ColumnElement[int]
+    visible: ColumnElement[bool]
+    missing: Callable[[], ApiError]
 
 
 @dataclass(frozen=True)
-class SubResource:
-    """Declaration of one kind of child of a threat model.
+class InParent:
+    """What a kind of children means to its parent.
 
-    members: the document, member by member in order, as SQL that makes JSON text.
-    lazy: one more member, an array, large and kept outside the row; empty in a new row. Only writes
-        that name it parse it.
-    list_members: names of the members that list items have.
-    create_body, replace_body: models of POST and of PUT. patch_body: what a PATCH must leave; its
-        fields are the members that a patch may change, and the lazy one may be absent.
-    read_only: members whose presence in a POST or PUT body is an error.
-    kept: members that a PUT without them leaves alone.
-    locked: further columns that the rules need to see of a row about to be written.
+    embedded: the parent's document holds the whole live children under their plural name. counted_as:
+    member of the parent's list item that counts them, None for none. cascades: they are deleted and
+    restored with their parent.
+    """
+
+    embedded: bool
+    counted_as: str | None
+    cascades: bool
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Columns that are cleared when the row of another kind that the first of them names is deleted."""
+
+    kind: str
+    columns: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write within its transaction, as rules see it.
+
+    row: as locked, with the columns of `Rules.reads`; None for a new one. before: the members that were
+    read of it; empty for a new one. values: the members to be set, checked by the body model.
+    prepared: what `Rules.prepare` answered.
+    """
+
+    connection: Connection
+    call: Call
+    change_type: ChangeType
+    scope_id: str
+    row_id: str
+    row: Row[Any] | None
+    before: Members
+    values: Members
+    prepared: Any
+    now: datetime
+
+    @property
+    def after(self) -> dict[str, Any]:
+        """The members that were read, as they will be."""
+        return {**self.before, **self.values}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Columns to be written for a write's values. remembered: former values of members that change by
+    consequence, for the history.
+    """
+
+    columns: dict[str, Any]
+    remembered: Members = field(default_factory=dict)
+
+
+class Rules:
+    """What is special about one resource. The defaults are the ordinary case.
+
+    Unless said otherwise a method runs inside the transaction of the write; raising ApiError takes it back.
+    """
+
+    prepares: frozenset[str] = frozenset()
+    """Members whose values must be prepared before the transaction."""
+
+    def prepare(self, call: Call, change_type: ChangeType, values: Members, present: Callable[[], Row[Any]]) -> Any:
+        """Asks other services about values, before the transaction. present: the row without a lock."""
+
+    def reads(self, members: frozenset[str]) -> Sequence[ColumnElement[Any]]:  # noqa: ARG002
+        """Further columns that a write of these members has to see of its row."""
+        return ()
+
+    def guard(self, row: Row[Any], members: frozenset[str] | None) -> None:
+        """Refuses a write of these members (None: a deletion) that the present state of the row forbids."""
+
+    def check(self, write: Write) -> None:
+        """Refuses values that do not fit, or that the caller may not set."""
+
+    def store(self, write: Write) -> Stored:
+        """Column values, after storing what an existing row keeps outside itself."""
+        return Stored(dict(write.values))
+
+    def created(self, write: Write) -> None:
+        """Stores what a new row keeps outside itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resource:
+    """Declaration of one kind of row.
+
+    kind: in audit entries, events and aliases. members: the document, member by member in order, as SQL
+    that makes JSON text; a write reads only those that it names. embedded: further members of the document,
+    which are other resources' rows. when_new: members that look into other tables, as they are in a new row.
+    list_members: of list items. create_body, replace_body: models of
+    POST and of PUT. patch_body: what a PATCH must leave; its fields are the members that it may change.
+    read_only: members whose presence in a POST or PUT body is an error. left_alone: members that a PUT
+    without them does not clear. together: members that are read when one of them is written, because a
+    rule looks at both. untold: members whose former values the history keeps elsewhere. references: to
+    other kinds of the same root. in_parent: None for a root.
     """
 
     kind: str
     name: str
     plural: str
     table: Table
+    scope: Scope
+    in_parent: InParent | None
     members: Mapping[str, ColumnElement[Any]]
-    list_members: Sequence[str]
+    list_members: Mapping[str, ColumnElement[Any]]
     create_body: type[Body]
     replace_body: type[Body]
     patch_body: type[Body]
     filters: Filters = field(default_factory=dict)
     sort_keys: Mapping[str, ColumnElement[Any]] = field(default_factory=dict)
     default_order: Sequence[ColumnElement[Any]] = ()
+    embedded: Mapping[str, ColumnElement[Any]] = field(default_factory=dict)
+    when_new: Mapping[str, ColumnElement[Any]] = field(default_factory=dict)
     read_only: Sequence[str] = ()
-    kept: Sequence[str] = ()
-    lazy: tuple[str, ColumnElement[Any]] | None = None
-    locked: Sequence[ColumnElement[Any]] = ()
+    left_alone: frozenset[str] = frozenset()
+    together: frozenset[str] = frozenset()
+    untold: frozenset[str] = frozenset()
+    references: Sequence[Reference] = ()
+    most_metadata: int = 100
     new_id: Callable[[], str] = uuid4
     rules: Rules = field(default_factory=Rules)
 
     @property
+    def is_root(self) -> bool:
+        """True when its rows stand by themselves."""
+        return self.in_parent is None
+
+    @property
     def id_field(self) -> str:
         """Request field with the row's id."""
-        return f"{self.kind}_id"
+        return self.scope.id_field if self.is_root else f"{self.kind}_id"
 
-    @property
-    def own_document(self) -> ColumnElement[str]:
-        """The document without the lazy member."""
-        return json_object(self.members)
-
-    @property
+    @cached_property
     def document(self) -> ColumnElement[str]:
-        """The whole document: what GET and every write answer and what the threat model embeds."""
-        return json_object({**self.members, **dict([self.lazy] if self.lazy else [])})
+        """What GET and every write answer, and what the parent embeds."""
+        return json_object({**self.members, **self.embedded})
 
-    @property
+    @cached_property
     def list_item(self) -> ColumnElement[str]:
         """The document of a list item."""
-        return json_object({name: self.members[name] for name in self.list_members})
+        return json_object(self.list_members)
+
+    def location(self, scope_id: str, row_id: str) -> str:
+        """Path of a row."""
+        if self.is_root:
+            return f"{self.scope.path}/{row_id}"
+        return f"{self.scope.path}/{scope_id}/{self.plural}/{row_id}"
+
+    def missing(self) -> ApiError:
+        """404 for a row that is unknown, deleted or another root's."""
+        if self.is_root:
+            return self.scope.missing()
+        return ApiError(404, "not_found", f"There is no such {self.kind.replace('_', ' ')} here.")
+
+
+class Registry:
+    """Every resource of the service, and what they are to each other."""
+
+    def __init__(self, resources: Sequence[Resource]) -> None:
+        self.resources = tuple(resources)
+        self.by_kind = {resource.kind: resource for resource in resources}
+
+    def cascading(self, resource: Resource) -> list[Resource]:
+        """Kinds of children that are deleted and restored with a root, in the order of their locks."""
+        return [child for child in self.children(resource) if child.in_parent and child.in_parent.cascades]
+
+    def children(self, resource: Resource) -> list[Resource]:
+        """Kinds of children of a root."""
+        if not resource.is_root:
+            return []
+        return [child for child in self.resources if not child.is_root and child.scope.root is resource.table]
+
+    def referrers(self, resource: Resource) -> list[tuple[Resource, Reference]]:
+        """Kinds whose rows may name a row of this kind."""
+        return [
+            (other, reference)
+            for other in self.resources
+            for reference in other.references
+            if reference.kind == resource.kind
+        ]

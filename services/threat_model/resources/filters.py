@@ -126,11 +126,26 @@ def rank(column: ColumnElement[Any], order: Mapping[str, int]) -> ColumnElement[
     return case(*ranks, else_=literal_column("-1"))
 
 
-def sort_order(
-    sort: str, keys: Mapping[str, ColumnElement[Any]], default: Sequence[ColumnElement[Any]], tie: ColumnElement[Any]
-) -> list[ColumnElement[Any]]:
-    """ORDER BY for `<column>:<asc|desc>`; the default for anything that cannot be read so."""
-    name, _, direction = sort.strip().lower().partition(":")
+Sort = tuple[str, bool]
+"""Name of a sort key, and whether it descends."""
+
+
+def sort_of(text: str, keys: Mapping[str, ColumnElement[Any]]) -> Sort | None:
+    """`<key>:<asc|desc>` or `<key>`; None, the default order, for anything that cannot be read so."""
+    name, _, direction = text.strip().lower().partition(":")
     if name not in keys or direction not in ("asc", "desc", ""):
+        return None
+    return name, direction == "desc"
+
+
+def order(
+    sort: Sort | None,
+    keys: Mapping[str, ColumnElement[Any]],
+    default: Sequence[ColumnElement[Any]],
+    tie: ColumnElement[Any],
+) -> list[ColumnElement[Any]]:
+    """ORDER BY of a sort; the default without one."""
+    if sort is None:
         return [*default, tie]
-    return [keys[name].desc() if direction == "desc" else keys[name].asc(), tie]
+    name, descends = sort
+    return [keys[name].desc() if descends else keys[name].asc(), tie]

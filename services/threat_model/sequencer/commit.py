@@ -23,7 +23,8 @@ from services.shared.principal import user_object
 from services.shared.sql_dialect import Prepared, WriteTogether
 from services.threat_model.access.roles import principal_ids
 from services.threat_model.access.tables import threat_models
-from services.threat_model.audit import recording as audit
+from services.threat_model.audit import recording
+from services.threat_model.audit.recording import Change
 from services.threat_model.cells.cell_set import CellSet
 from services.threat_model.cells.operations import OperationRejected, apply_operation, canonical_id, named_cells
 from services.threat_model.cells.tables import diagrams
@@ -62,7 +63,7 @@ _ADVANCE = (
         session_activity_at=bindparam("now"),
     )
 )
-_WRITE = WriteTogether(*sequencer_cells.WRITES, operation_log.APPEND, *audit.WRITES, _ADVANCE)
+_WRITE = WriteTogether(*sequencer_cells.WRITES, operation_log.APPEND, *recording.WRITES, _ADVANCE)
 
 
 def commit_operations(
@@ -117,7 +118,7 @@ def commit_operations(
             {
                 **sequencer_cells.changes(diagram_id, loaded),
                 **operation_log.rows(diagram_id, session_id, committed, now),
-                **audit.rows(_changes(diagram, diagram_id, committed, now)),
+                **recording.rows(_changes(diagram, diagram_id, committed, now)),
                 "of_diagram_id": diagram_id,
                 "accepted": len(committed),
                 "now": now,
@@ -128,20 +129,18 @@ def commit_operations(
 
 def _changes(
     diagram: Any, diagram_id: str, committed: Sequence[tuple[CommittedOperation, Principal]], at: datetime
-) -> list[tuple[Principal, audit.Change]]:
+) -> list[Change]:
     return [
-        (
-            initiator,
-            audit.Change(
-                change_type="patched",
-                object_type="diagram",
-                threat_model_id=diagram.threat_model_id,
-                object_id=diagram_id,
-                version=diagram.version + number,
-                snapshot=None,
-                summary=f"collaboration: update_vector {operation.update_vector}",
-                at=at,
-            ),
+        Change(
+            actor=initiator,
+            change_type="patched",
+            object_type="diagram",
+            root_id=diagram.threat_model_id,
+            object_id=diagram_id,
+            version=diagram.version + number,
+            before={"update_vector": operation.update_vector - 1},
+            summary=f"collaboration: update_vector {operation.update_vector}",
+            at=at,
         )
         for number, (operation, initiator) in enumerate(committed, start=1)
     ]

@@ -85,7 +85,7 @@ def test_every_commit_is_audited_with_its_actor_and_announced(world: World) -> N
         ("diagram", "patched", 2),
         ("diagram", "patched", 3),
     ]
-    assert {row.threat_model_id for row in (*entries, *events)} == {world.threat_model_id}
+    assert {row.root_id for row in (*entries, *events)} == {world.threat_model_id}
     assert [row.actor_provider_id for row in entries] == [world.owner.provider_id, writer.provider_id]
     assert [row.actor_email for row in entries] == ["owner@example.com", "writer@example.com"]
     assert [(row.event_type, row.payload["version"]) for row in events] == [

@@ -10,8 +10,9 @@ from services.shared.errors import ApiError
 from services.shared.operations import operations_of
 from services.shared.principal import Call
 from services.shared.rpc import Reply
-from services.threat_model.diagrams.declaration import DIAGRAMS
-from services.threat_model.resources.handlers import SubResourceHandlers
+from services.threat_model.people.copies import Principals
+from services.threat_model.service import http_handlers
+from tests.threat_model.api import FakeDirectory
 from tests.threat_model.sequencer.conftest import World
 from tests.threat_model.sequencer.test_cells import A, B, entry, node
 from tests.threat_model.sequencer.test_concurrency import in_threads
@@ -24,7 +25,13 @@ def rest(world: World, rpc: str, request: Any) -> Reply:
     request.threat_model_id, request.diagram_id = world.threat_model_id, world.diagram_id
     (operation,) = operations_of(_SERVICE.methods_by_name[rpc])
     call = Call(operation.requirement, world.owner, "", "")
-    reply: Reply = SubResourceHandlers(DIAGRAMS, world.database).handlers()[rpc](request, call)
+    people = Principals(world.database, FakeDirectory())
+    (handlers,) = (
+        handlers
+        for service, handlers in http_handlers(world.database, people, require_if_match=False)
+        if service is _SERVICE
+    )
+    reply: Reply = handlers[rpc](request, call)
     return reply
 
 
