@@ -9,11 +9,11 @@ import grpc
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import openapi, root
-from gateway.authentication import Authentication, TokenVerifier
 from gateway.exchange import EXCHANGE_KEY, Exchange
 from gateway.local_answers import LIVENESS, LIVENESS_PATH, OPENAPI_PATH, LocalAnswers
 from gateway.middleware.accept import AcceptGate
 from gateway.middleware.access_log import AccessLog
+from gateway.middleware.authentication import Authentication
 from gateway.middleware.body import BodyReader
 from gateway.middleware.content_type import ContentTypeGate
 from gateway.middleware.cors import Cors
@@ -32,6 +32,7 @@ from gateway.revocations import Revocations
 from gateway.routes import Routes
 from gateway.signing_keys import SigningKeys
 from gateway.sockets.app import SocketApp
+from gateway.tokens import TokenVerifier
 from gateway.transcoding import Transcoder
 from gateway.trusted_proxies import TrustedProxies
 from services.shared import rpc

@@ -4,15 +4,13 @@ The middlewares are independent of each other; what one learns and a later one n
 headers are decoded once.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.types import Scope
 
+from gateway.routes import Operation, Route
+from gateway.tokens import VerifiedToken
 from services.shared.errors import invalid_input
-
-if TYPE_CHECKING:
-    from gateway.authentication import VerifiedToken
-    from gateway.routes import Operation, Route
 
 EXCHANGE_KEY = "tmi.exchange"
 _COOKIE = b"cookie"
@@ -51,6 +49,12 @@ class Exchange:
         self.body = b""
         self.token: VerifiedToken | None = None
         self.response_started = False
+
+    @property
+    def query_string(self) -> bytes:
+        """What follows the question mark, percent-encoded."""
+        query_string: bytes = self.scope["query_string"]
+        return query_string
 
     def header(self, name: bytes) -> str | None:
         """The value as text (ISO 8859-1, RFC 9110 section 5.5), None when absent."""

@@ -8,14 +8,13 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from gateway.exchange import Exchange
 from services.shared import rfc3339
 from services.shared.errors import ApiError, invalid_id, invalid_input
 from services.shared.operations import HttpOperation
@@ -31,6 +30,28 @@ _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _DECIMAL = re.compile(r"-?[0-9]{1,64}(\.[0-9]{1,64})?([eE][+-]?[0-9]{1,3})?")
 _INTEGER_BITS = {FieldDescriptor.TYPE_INT32: 31, FieldDescriptor.TYPE_INT64: 63}
 _BOOLEANS = {"true": True, "false": False}
+
+
+class Request(Protocol):
+    """What a reader wants to know of an HTTP request."""
+
+    @property
+    def path_values(self) -> tuple[Any, ...]:
+        """What stands in the places of the path's parameters, as `RequestReader.check_path` returned it."""
+
+    @property
+    def query_string(self) -> bytes:
+        """What follows the question mark, percent-encoded."""
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+
+    def header(self, name: bytes) -> str | None:
+        """The value of a header by its lower-case name."""
+
+    def cookie(self, name: str) -> str | None:
+        """The value of a cookie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +112,19 @@ class RequestReader:
         """The path parameters in the order of the template, normalised. Raises ApiError 400 `invalid_id`."""
         return tuple(parse(value) for (_, parse), value in zip(self._path, values, strict=True))
 
-    def read(self, exchange: Exchange) -> Message:
+    def read(self, request: Request) -> Message:
         """The request message. Raises ApiError 400."""
         message = self._message_class.FromString(self._defaults)
-        for (name, _), value in zip(self._path, exchange.path_values, strict=True):
+        for (name, _), value in zip(self._path, request.path_values, strict=True):
             setattr(message, name, value)
-        query_string: bytes = exchange.scope["query_string"]
+        query_string = request.query_string
         found = self._read_query(message, query_string) if query_string and self._query else ()
         for header, field in self._headers:
-            if text := exchange.header(header):
+            if text := request.header(header):
                 field.fill(message, [text])
                 found = (*found, field.name)
         for cookie, field in self._cookies:
-            if text := exchange.cookie(cookie):
+            if text := request.cookie(cookie):
                 field.fill(message, [text])
                 found = (*found, field.name)
         for name in self._required:
@@ -111,8 +132,8 @@ class RequestReader:
                 raise invalid_input(f"{name} is required.")
         if self._body_field:
             body = getattr(message, self._body_field)
-            body.data = exchange.body
-            body.content_type = exchange.header(b"content-type") or ""
+            body.data = request.body
+            body.content_type = request.header(b"content-type") or ""
         return message
 
     def _read_query(self, message: Message, query_string: bytes) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import anyio
 import httpx
 import pytest
 
-from gateway import authentication, signing_keys
+from gateway import signing_keys
 from services.shared import jwt
 from tests.gateway.conftest import ClientFactory
 from tests.gateway.echo_services import USER_ID, EchoServices, Signer
@@ -98,7 +98,7 @@ async def test_a_token_that_expires_stops_working_from_the_cache_too(
     headers = services.authorization()
     assert await _status(client, headers) == 200
     later = time.time() + 700.0
-    monkeypatch.setattr("gateway.authentication.time.time", lambda: later)
+    monkeypatch.setattr("gateway.tokens.time.time", lambda: later)
     assert await _status(client, headers) == 401
     assert await _status(client, headers) == 401
 
@@ -108,14 +108,14 @@ async def test_a_token_is_verified_once(
 ) -> None:
     headers = services.authorization()
     assert await _status(client, headers) == 200
-    monkeypatch.setattr("gateway.authentication.jwt.verify", None)
+    monkeypatch.setattr("gateway.tokens.jwt.verify", None)
     assert await _status(client, headers) == 200
 
 
 async def test_the_cache_is_bounded(
     open_client: ClientFactory, services: EchoServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authentication, "CACHED_TOKENS", 2)
+    monkeypatch.setattr("gateway.tokens.CACHED_TOKENS", 2)
     verified: list[str] = []
     verify = jwt.verify
 
@@ -123,7 +123,7 @@ async def test_the_cache_is_bounded(
         verified.append(token)
         return verify(token, *args, **more)
 
-    monkeypatch.setattr("gateway.authentication.jwt.verify", count_and_verify)
+    monkeypatch.setattr("gateway.tokens.jwt.verify", count_and_verify)
     tokens = [services.authorization(jti=str(number)) for number in range(3)]
     async with open_client() as client:
         verified.clear()

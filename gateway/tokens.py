@@ -1,4 +1,4 @@
-"""Who calls: verifies access tokens from the Authorization header (RFC 6750) or the session cookie."""
+"""Verifying access tokens: signature and claims once, revocation at every use."""
 
 import base64
 import hashlib
@@ -7,19 +7,14 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import orjson
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.exchange import Exchange, exchange_of
 from gateway.revocations import Revocations
-from gateway.routes import WELL_KNOWN
 from gateway.signing_keys import SigningKeys
 from services.shared import jwt
 from services.shared.access_token import principal_of
 from services.shared.errors import ApiError, unauthorized
 from tmi.principal.v1.principal_pb2 import Principal
 
-ACCESS_COOKIE = "tmi_access_token"
-READINESS_PATH = "/readyz"
 CACHED_TOKENS = 10_000
 
 
@@ -84,50 +79,11 @@ class TokenVerifier:
         return VerifiedToken(principal, principal.SerializeToString(), principal.expires_at)
 
 
-class Authentication:
-    """Demands a valid token where the operation is not public, and notes it in the exchange."""
-
-    def __init__(self, app: ASGIApp, verifier: TokenVerifier) -> None:
-        self._app = app
-        self._verifier = verifier
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one request."""
-        exchange = exchange_of(scope)
-        if not _is_public(exchange):
-            exchange.token = await self._verifier.verify(_token(exchange))
-        elif exchange.path == READINESS_PATH:
-            self._verifier.require()
-        await self._app(scope, receive, send)
-
-
 def invalid_token() -> ApiError:
     """401 for a token that is malformed, forged, expired or revoked. RFC 6750 section 3.1."""
     error = unauthorized()
     error.headers["WWW-Authenticate"] = 'Bearer realm="tmi", error="invalid_token"'
     return error
-
-
-def _is_public(exchange: Exchange) -> bool:
-    if exchange.operation is not None:
-        return exchange.operation.public
-    if exchange.route is not None:
-        return exchange.route.public
-    return exchange.path.startswith(WELL_KNOWN)
-
-
-def _token(exchange: Exchange) -> str:
-    """The token of the request. A header that is there but malformed never falls back to the cookie."""
-    header = exchange.header(b"authorization")
-    if header is None:
-        token = exchange.cookie(ACCESS_COOKIE)
-        if token is None:
-            raise unauthorized()
-        return token
-    parts = header.split(" ")
-    if len(parts) != 2 or parts[0].lower() != "bearer" or not parts[1]:
-        raise invalid_token()
-    return parts[1]
 
 
 def _kid(token: str) -> str:

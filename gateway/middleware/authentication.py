@@ -1,0 +1,50 @@
+"""Who calls: the access token of the Authorization header (RFC 6750) or of the session cookie."""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.exchange import Exchange, exchange_of
+from gateway.routes import WELL_KNOWN
+from gateway.tokens import TokenVerifier, invalid_token
+from services.shared.errors import unauthorized
+
+ACCESS_COOKIE = "tmi_access_token"
+READINESS_PATH = "/readyz"
+
+
+class Authentication:
+    """Demands a valid token where the operation is not public, and notes it in the exchange."""
+
+    def __init__(self, app: ASGIApp, verifier: TokenVerifier) -> None:
+        self._app = app
+        self._verifier = verifier
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        exchange = exchange_of(scope)
+        if not _is_public(exchange):
+            exchange.token = await self._verifier.verify(_token(exchange))
+        elif exchange.path == READINESS_PATH:
+            self._verifier.require()
+        await self._app(scope, receive, send)
+
+
+def _is_public(exchange: Exchange) -> bool:
+    if exchange.operation is not None:
+        return exchange.operation.public
+    if exchange.route is not None:
+        return exchange.route.public
+    return exchange.path.startswith(WELL_KNOWN)
+
+
+def _token(exchange: Exchange) -> str:
+    """The token of the request. A header that is there but malformed never falls back to the cookie."""
+    header = exchange.header(b"authorization")
+    if header is None:
+        token = exchange.cookie(ACCESS_COOKIE)
+        if token is None:
+            raise unauthorized()
+        return token
+    parts = header.split(" ")
+    if len(parts) != 2 or parts[0].lower() != "bearer" or not parts[1]:
+        raise invalid_token()
+    return parts[1]
