@@ -33,9 +33,9 @@ DIAGRAM = {"name": "x", "type": "DFD-1.0.0"}
         ("ListDiagrams", None, 1),
         ("GetDiagram", None, 1),
         ("CreateDiagram", DIAGRAM, 4),
-        ("ReplaceDiagram", DIAGRAM | {"cells": []}, 4),
+        ("ReplaceDiagram", DIAGRAM | {"cells": [node(A)]}, 4),
         ("PatchDiagram", NAME, 3),
-        ("PatchDiagram", CELLS, 5),
+        ("PatchDiagram", CELLS, 4),
         ("DeleteDiagram", None, 4),
     ],
 )

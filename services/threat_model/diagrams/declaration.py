@@ -23,7 +23,6 @@ from services.shared.sql_dialect import (
     json_array,
     json_object,
 )
-from services.threat_model.cells import rows as cell_rows
 from services.threat_model.cells import rules as cell_rules
 from services.threat_model.cells.tables import diagram_cells, diagrams
 from services.threat_model.children.tables import threats
@@ -38,6 +37,7 @@ from services.threat_model.resources.bodies import (
     sorted_unique,
 )
 from services.threat_model.resources.declaration import Members, Rules, SubResource
+from services.threat_model.sequencer import rest_writes
 
 DiagramType = Annotated[
     Literal["DFD-1.0.0"], BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
@@ -137,8 +137,8 @@ class DiagramRules(Rules):
         columns = dict(values)
         vector = row.update_vector
         if "cells" in columns:
-            cells = columns.pop("cells")
-            if cell_rows.replace(connection, row.id, orjson.loads(row.lazy), orjson.loads(row.positions), cells):
+            cells, stored, positions = columns.pop("cells"), orjson.loads(row.lazy), orjson.loads(row.positions)
+            if rest_writes.replace_cells(connection, row.id, vector + 1, stored, positions, cells):
                 vector += 1
         image = columns.pop("image")
         columns["image_svg"] = image["svg"]

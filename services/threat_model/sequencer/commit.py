@@ -23,6 +23,7 @@ from services.shared.sql_dialect import Prepared, WriteTogether
 from services.threat_model.access.roles import principal_ids
 from services.threat_model.access.tables import WRITER, threat_models
 from services.threat_model.audit import recording as audit
+from services.threat_model.cells import rows as cell_rows
 from services.threat_model.cells.cell_set import CellSet
 from services.threat_model.cells.operations import OperationRejected, apply_operation, canonical_id, named_cells
 from services.threat_model.cells.tables import diagrams
@@ -61,7 +62,7 @@ _ADVANCE = (
         session_activity_at=bindparam("now"),
     )
 )
-_WRITE = WriteTogether(*sequencer_cells.WRITES, operation_log.APPEND, *audit.WRITES, _ADVANCE)
+_WRITE = WriteTogether(*cell_rows.WRITES, operation_log.APPEND, *audit.WRITES, _ADVANCE)
 
 
 def commit_operations(
@@ -94,11 +95,11 @@ def commit_operations(
     if sequencer_cells.need_all(applied, loaded.cells):
         loaded = sequencer_cells.load_all(connection, diagram_id)
 
-    committed: list[tuple[CommittedOperation, Principal]] = []
+    committed: list[operation_log.Committed] = []
     results = []
     for request, role, operation in zip(requests, roles, operations, strict=True):
-        if before := known.get(request.operation_id):
-            results.append(OperationResult(outcome=Outcome.OUTCOME_REPEATED, committed=before))
+        if earlier := known.get(request.operation_id):
+            results.append(OperationResult(outcome=Outcome.OUTCOME_REPEATED, committed=earlier))
         elif role < WRITER:
             results.append(OperationResult(outcome=Outcome.OUTCOME_DENIED))
         else:
@@ -106,7 +107,8 @@ def commit_operations(
             result = _apply(loaded.cells, request, operation, vector)
             results.append(result)
             if result.outcome == Outcome.OUTCOME_ACCEPTED:
-                committed.append((result.committed, request.initiator))
+                before = {id_: sequencer_cells.placed_row(placed) for id_, placed in loaded.cells.before.items()}
+                committed.append(operation_log.Committed(result.committed, request.initiator, before))
                 known[request.operation_id] = result.committed
 
     if committed:
@@ -114,7 +116,7 @@ def commit_operations(
         _WRITE.execute(
             connection,
             {
-                **sequencer_cells.changes(diagram_id, loaded),
+                **cell_rows.parameters(diagram_id, sequencer_cells.changes(loaded)),
                 **operation_log.rows(diagram_id, session_id, committed, now),
                 **audit.rows(_changes(diagram, diagram_id, committed, now)),
                 "of_diagram_id": diagram_id,
@@ -126,11 +128,11 @@ def commit_operations(
 
 
 def _changes(
-    diagram: Any, diagram_id: str, committed: Sequence[tuple[CommittedOperation, Principal]], at: datetime
+    diagram: Any, diagram_id: str, committed: Sequence[operation_log.Committed], at: datetime
 ) -> list[tuple[Principal, audit.Change]]:
     return [
         (
-            initiator,
+            each.initiator,
             audit.Change(
                 change_type="patched",
                 object_type="diagram",
@@ -138,11 +140,11 @@ def _changes(
                 object_id=diagram_id,
                 version=diagram.version + number,
                 snapshot=None,
-                summary=f"collaboration: update_vector {operation.update_vector}",
+                summary=f"collaboration: update_vector {each.operation.update_vector}",
                 at=at,
             ),
         )
-        for number, (operation, initiator) in enumerate(committed, start=1)
+        for number, each in enumerate(committed, start=1)
     ]
 
 
