@@ -7,7 +7,8 @@ find what refers to it, reads once more.
 The lock comes first. The statements after it so see, at READ COMMITTED, all that previous holders
 committed; anything read beside the row in the locking statement itself could be older than the lock.
 Whether the threat model is live may be: its deletion also deletes its diagrams. `version` grows with
-every operation, so that ETags change and the audit entry of each operation has its own.
+every operation, so that ETags change and the audit entry of each operation has its own. An operation is no
+event: the end of the session is, if the session changed anything.
 """
 
 from collections.abc import Iterable, Sequence
@@ -62,7 +63,8 @@ _ADVANCE = (
         session_activity_at=bindparam("now"),
     )
 )
-_WRITE = WriteTogether(*cell_rows.WRITES, operation_log.APPEND, *audit.WRITES, _ADVANCE)
+_APPEND_ENTRIES, _ = audit.WRITES
+_WRITE = WriteTogether(*cell_rows.WRITES, operation_log.APPEND, _APPEND_ENTRIES, _ADVANCE)
 
 
 def commit_operations(
