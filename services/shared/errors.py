@@ -123,6 +123,11 @@ def not_found(message: str) -> ApiError:
     return ApiError(404, "not_found", message)
 
 
+def gone(message: str) -> ApiError:
+    """410 for what was kept once and is not kept any more."""
+    return ApiError(410, "gone", message)
+
+
 def conflict(message: str, code: str = "conflict") -> ApiError:
     """409 for a change that the present state does not allow."""
     return ApiError(409, code, message)

@@ -25,6 +25,7 @@ class FailedCall:
         errors.forbidden(),
         errors.not_found("No such threat model."),
         errors.conflict("Changed by somebody else.", "version_mismatch"),
+        errors.gone("It is not kept that long."),
         errors.unavailable("The database is busy.", 30),
         ApiError(428, "if_match_required", "If-Match is required."),
     ],

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from services.shared.sql_dialect import InsertRows, WriteTogether
 from services.shared.uuids import uuid7
+from services.threat_model.audit.events import SUBSCRIBABLE
 from services.threat_model.audit.tables import audit_entries, outbox
 from tmi.principal.v1.principal_pb2 import Principal
 
@@ -105,11 +106,11 @@ def record(connection: Connection, changes: Sequence[Change]) -> None:
 
 
 def rows(changes: Sequence[Change]) -> dict[str, Any]:
-    """The entries and the events of changes, as parameters of WRITES."""
+    """The entries of changes, and the events that somebody can subscribe to, as parameters of WRITES."""
     ids = sorted(uuid7() for _ in changes)  # changes of one moment keep their order
     return {
         "audit_entries": [_entry(id_, change) for id_, change in zip(ids, changes, strict=True)],
-        "outbox": [_event(change) for change in changes],
+        "outbox": [event for change in changes if (event := _event(change))["event_type"] in SUBSCRIBABLE],
     }
 
 

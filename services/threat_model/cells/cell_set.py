@@ -18,11 +18,12 @@ class CellSet:
     def __init__(self, rows: Iterable[tuple[str, int, Cell]] = (), *, absent: int = 0, last_position: int = -1) -> None:
         self._cells: dict[str, tuple[int, Cell]] = {}
         self._referrers: dict[str, set[str]] = {}
-        self._journal: list[tuple[str, tuple[int, Cell] | None]] = []
         self._absent = absent
         self._last_position = last_position
         self.touched: set[str] = set()
         """Ids of cells that were put or removed since the set was made."""
+        self.before: dict[str, tuple[int, Cell] | None] = {}
+        """Position and cell, before the last `atomically`, of each cell that was put or removed in it; None: absent."""
         for cell_id, position, cell in rows:
             self._last_position = max(self._last_position, position)
             self._place(cell_id, (position, cell))
@@ -38,6 +39,10 @@ class CellSet:
         """The cell, None when there is none."""
         placed = self._cells.get(cell_id)
         return placed[1] if placed else None
+
+    def placed(self, cell_id: str) -> tuple[int, Cell] | None:
+        """Position and cell, None when there is none."""
+        return self._cells.get(cell_id)
 
     def position(self, cell_id: str) -> int:
         """Where the cell stands; ascending in the diagram's order."""
@@ -66,18 +71,19 @@ class CellSet:
     @contextmanager
     def atomically(self) -> Iterator[None]:
         """Takes back every change of the block when it raises."""
-        self._journal.clear()
+        self.before = {}
         touched, last_position = set(self.touched), self._last_position
         try:
             yield
         except BaseException:
-            for cell_id, placed in reversed(self._journal):
+            for cell_id, placed in self.before.items():
                 self._place(cell_id, placed)
+            self.before = {}
             self.touched, self._last_position = touched, last_position
             raise
 
     def _set(self, cell_id: str, placed: tuple[int, Cell] | None) -> None:
-        self._journal.append((cell_id, self._cells.get(cell_id)))
+        self.before.setdefault(cell_id, self._cells.get(cell_id))
         self.touched.add(cell_id)
         self._place(cell_id, placed)
 

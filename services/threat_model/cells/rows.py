@@ -1,61 +1,64 @@
-"""Writing a diagram's cells as REST gives them: all of them, in order, only the differing rows."""
+"""The rows of a diagram's cells: what of them differs from what is wanted, and the statements that write it."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam
+from sqlalchemy import bindparam, delete
 
-from services.shared import sql_dialect
 from services.shared.errors import invalid_input
-from services.shared.sql_dialect import TextList, UuidText, is_one_of
+from services.shared.sql_dialect import InsertRows, TextList, is_one_of
 from services.threat_model.cells import rules as cell_rules
+from services.threat_model.cells.inverses import Row, Rows
 from services.threat_model.cells.tables import diagram_cells
 
 _c = diagram_cells.c
 
-_DELETE = diagram_cells.delete().where(
-    _c.diagram_id == bindparam("of_diagram_id", type_=UuidText),
-    is_one_of(_c.cell_id, bindparam("cell_ids", type_=TextList())),
+WRITES = (
+    InsertRows(diagram_cells, ["diagram_id", "cell_id", "position", "data"], replace=["position", "data"]),
+    delete(diagram_cells).where(
+        _c.diagram_id == bindparam("cells_diagram_id"),
+        is_one_of(_c.cell_id, bindparam("removed_cell_ids", type_=TextList())),
+    ),
 )
+"""Write what `parameters` holds."""
 
 
-def replace(
-    connection: Connection,
-    diagram_id: str,
-    stored: Sequence[dict[str, Any]],
-    positions: Sequence[int],
-    cells: Sequence[dict[str, Any]],
-) -> bool:
-    """Makes `cells` the diagram's cells; True when that changed anything.
+def parameters(diagram_id: str, changed: Rows) -> dict[str, Any]:
+    """The parameters of WRITES. changed: what cells become; None for one that goes."""
+    rows = [(cell_id, *row) for cell_id, row in changed.items() if row]
+    return {
+        "diagram_cells": [
+            {"diagram_id": diagram_id, "cell_id": cell_id, "position": position, "data": data}
+            for cell_id, position, data in rows
+        ],
+        "cells_diagram_id": diagram_id,
+        "removed_cell_ids": [cell_id for cell_id, row in changed.items() if row is None],
+    }
+
+
+def replacement(
+    stored: Sequence[dict[str, Any]], positions: Sequence[int], cells: Sequence[dict[str, Any]]
+) -> tuple[Rows, Rows]:
+    """What changes when `cells` become the diagram's cells: what those rows become, and what they were.
 
     stored, positions: the present cells in order. A cell keeps its row unless its text differs or a
-    cell that stood before it now stands behind.
+    cell that stood before it now stands behind. Raises ApiError 400 for cells that cannot be stored.
     """
-    before = {
+    present: dict[str, Row] = {
         cell["id"]: (position, orjson.dumps(cell).decode()) for cell, position in zip(stored, positions, strict=True)
     }
-    changed = []
+    after: dict[str, Row | None] = {}
+    kept = set()
     last = -1
     for cell in cells:
-        position, text = before.pop(cell["id"], (None, None))
-        place = position if position is not None and position > last else last + 1
-        new_text = _encode(cell)
-        if (place, new_text) != (position, text):
-            changed.append({"diagram_id": diagram_id, "cell_id": cell["id"], "position": place, "data": new_text})
-        last = place
-    if changed:
-        statement = sql_dialect.insert(connection, diagram_cells)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=[_c.diagram_id, _c.cell_id],
-                set_={"position": statement.excluded.position, "data": statement.excluded.data},
-            ),
-            changed,
-        )
-    if before:
-        connection.execute(_DELETE, {"of_diagram_id": diagram_id, "cell_ids": list(before)})
-    return bool(changed or before)
+        row = present.get(cell["id"])
+        last = row[0] if row and row[0] > last else last + 1
+        kept.add(cell["id"])
+        if row != (wanted := (last, _encode(cell))):
+            after[cell["id"]] = wanted
+    after |= dict.fromkeys(cell_id for cell_id in present if cell_id not in kept)
+    return after, {cell_id: present.get(cell_id) for cell_id in after}
 
 
 def _encode(cell: dict[str, Any]) -> str:

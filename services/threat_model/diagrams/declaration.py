@@ -21,7 +21,7 @@ from services.shared.sql_dialect import (
     json_array,
     json_object,
 )
-from services.threat_model.cells import rows, rules
+from services.threat_model.cells import rules
 from services.threat_model.cells.tables import diagram_cells, diagrams
 from services.threat_model.models.scope import THREAT_MODEL
 from services.threat_model.resources.bodies import (
@@ -35,6 +35,7 @@ from services.threat_model.resources.bodies import (
     sorted_unique,
 )
 from services.threat_model.resources.declaration import InParent, Resource, Rules, Stored, Write
+from services.threat_model.sequencer import rest_writes
 
 DiagramType = Annotated[
     Literal["DFD-1.0.0"], BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
@@ -150,7 +151,8 @@ class DiagramRules(Rules):
         remembered = {}
         if "cells" in columns:
             cells, stored = columns.pop("cells"), write.before["cells"]
-            if rows.replace(write.connection, row.id, stored, orjson.loads(row.positions), cells):
+            positions = orjson.loads(row.positions)
+            if rest_writes.replace_cells(write.connection, row.id, vector + 1, stored, positions, cells):
                 remembered["update_vector"] = vector
                 vector += 1
                 columns["update_vector"] = vector

@@ -7,7 +7,8 @@ find what refers to it, reads once more.
 The lock comes first. The statements after it so see, at READ COMMITTED, all that previous holders
 committed; anything read beside the row in the locking statement itself could be older than the lock.
 Whether the threat model is live may be: its deletion also deletes its diagrams. `version` grows with
-every operation, so that ETags change and the audit entry of each operation has its own.
+every operation, so that ETags change and the audit entry of each operation has its own. An operation is no
+event: the end of the session is, if the session changed anything.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,7 @@ from services.threat_model.access.roles import principal_ids
 from services.threat_model.access.tables import threat_models
 from services.threat_model.audit import recording
 from services.threat_model.audit.recording import Change
+from services.threat_model.cells import rows as cell_rows
 from services.threat_model.cells.cell_set import CellSet
 from services.threat_model.cells.operations import OperationRejected, apply_operation, canonical_id, named_cells
 from services.threat_model.cells.tables import diagrams
@@ -63,7 +65,8 @@ _ADVANCE = (
         session_activity_at=bindparam("now"),
     )
 )
-_WRITE = WriteTogether(*sequencer_cells.WRITES, operation_log.APPEND, *recording.WRITES, _ADVANCE)
+_APPEND_ENTRIES, _ = recording.WRITES
+_WRITE = WriteTogether(*cell_rows.WRITES, operation_log.APPEND, _APPEND_ENTRIES, _ADVANCE)
 
 
 def commit_operations(
@@ -96,11 +99,11 @@ def commit_operations(
     if sequencer_cells.need_all(applied, loaded.cells):
         loaded = sequencer_cells.load_all(connection, diagram_id)
 
-    committed: list[tuple[CommittedOperation, Principal]] = []
+    committed: list[operation_log.Committed] = []
     results = []
     for request, role, operation in zip(requests, roles, operations, strict=True):
-        if before := known.get(request.operation_id):
-            results.append(OperationResult(outcome=Outcome.OUTCOME_REPEATED, committed=before))
+        if earlier := known.get(request.operation_id):
+            results.append(OperationResult(outcome=Outcome.OUTCOME_REPEATED, committed=earlier))
         elif role < WRITER:
             results.append(OperationResult(outcome=Outcome.OUTCOME_DENIED))
         else:
@@ -108,7 +111,8 @@ def commit_operations(
             result = _apply(loaded.cells, request, operation, vector)
             results.append(result)
             if result.outcome == Outcome.OUTCOME_ACCEPTED:
-                committed.append((result.committed, request.initiator))
+                before = {id_: sequencer_cells.placed_row(placed) for id_, placed in loaded.cells.before.items()}
+                committed.append(operation_log.Committed(result.committed, request.initiator, before))
                 known[request.operation_id] = result.committed
 
     if committed:
@@ -116,7 +120,7 @@ def commit_operations(
         _WRITE.execute(
             connection,
             {
-                **sequencer_cells.changes(diagram_id, loaded),
+                **cell_rows.parameters(diagram_id, sequencer_cells.changes(loaded)),
                 **operation_log.rows(diagram_id, session_id, committed, now),
                 **recording.rows(_changes(diagram, diagram_id, committed, now)),
                 "of_diagram_id": diagram_id,
@@ -127,22 +131,20 @@ def commit_operations(
     return CommitOperationsResponse(results=results, update_vector=diagram.update_vector + len(committed))
 
 
-def _changes(
-    diagram: Any, diagram_id: str, committed: Sequence[tuple[CommittedOperation, Principal]], at: datetime
-) -> list[Change]:
+def _changes(diagram: Any, diagram_id: str, committed: Sequence[operation_log.Committed], at: datetime) -> list[Change]:
     return [
         Change(
-            actor=initiator,
+            actor=each.initiator,
             change_type="patched",
             object_type="diagram",
             root_id=diagram.threat_model_id,
             object_id=diagram_id,
             version=diagram.version + number,
-            before={"update_vector": operation.update_vector - 1},
-            summary=f"collaboration: update_vector {operation.update_vector}",
+            before={"update_vector": each.operation.update_vector - 1},
+            summary=f"collaboration: update_vector {each.operation.update_vector}",
             at=at,
         )
-        for number, (operation, initiator) in enumerate(committed, start=1)
+        for number, each in enumerate(committed, start=1)
     ]
 
 

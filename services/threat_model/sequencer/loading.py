@@ -1,4 +1,4 @@
-"""The cell rows that a group of operations needs: as a CellSet, and what to write of it.
+"""The cell rows that a group of operations needs: as a CellSet, and which of them it changed.
 
 Only the cells that the group names are loaded, so an edit costs what it touches. The removal of a
 node is the exception: whatever refers to the node must be found, and the whole diagram is loaded.
@@ -6,13 +6,12 @@ node is the exception: whatever refers to the node must be found, and the whole 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, bindparam, select
 
-from services.shared.sql_dialect import InsertRows, TextList, is_one_of
-from services.threat_model.cells.cell_set import CellSet
+from services.threat_model.cells.cell_set import Cell, CellSet
+from services.threat_model.cells.inverses import Row, Rows
 from services.threat_model.cells.operations import is_edge
 from services.threat_model.cells.tables import diagram_cells
 
@@ -20,23 +19,13 @@ _rows = diagram_cells.c
 
 _LOAD_ALL = select(_rows.cell_id, _rows.position, _rows.data).where(_rows.diagram_id == bindparam("of_diagram_id"))
 
-WRITES = (
-    InsertRows(diagram_cells, ["diagram_id", "cell_id", "position", "data"], replace=["position", "data"]),
-    delete(diagram_cells).where(
-        _rows.diagram_id == bindparam("cells_diagram_id"),
-        is_one_of(_rows.cell_id, bindparam("removed_cell_ids", type_=TextList())),
-    ),
-)
-"""Write what `changes` found."""
-
 
 @dataclass(slots=True)
 class LoadedCells:
     """A CellSet and the JSON texts that it was loaded from."""
 
     cells: CellSet
-    stored: dict[str, tuple[int, str]]
-    """Cell id -> (position, JSON text)."""
+    stored: dict[str, Row]
 
 
 def loaded_cells(rows: Iterable[tuple[str, int, str]], number_of_cells: int = 0) -> LoadedCells:
@@ -70,18 +59,12 @@ def load_all(connection: Connection, diagram_id: str) -> LoadedCells:
     return loaded_cells(tuple(row) for row in connection.execute(_LOAD_ALL, {"of_diagram_id": diagram_id}))
 
 
-def changes(diagram_id: str, loaded: LoadedCells) -> dict[str, Any]:
-    """The cells that differ from what was loaded, as parameters of WRITES."""
-    changed = []
-    removed = []
-    for cell_id in loaded.cells.touched:
-        cell = loaded.cells.get(cell_id)
-        before = loaded.stored.get(cell_id)
-        if cell is None:
-            if before is not None:
-                removed.append(cell_id)
-            continue
-        after = (loaded.cells.position(cell_id), orjson.dumps(cell).decode())
-        if after != before:
-            changed.append({"diagram_id": diagram_id, "cell_id": cell_id, "position": after[0], "data": after[1]})
-    return {"diagram_cells": changed, "cells_diagram_id": diagram_id, "removed_cell_ids": removed}
+def changes(loaded: LoadedCells) -> Rows:
+    """The cells that differ from what was loaded, as they are now."""
+    now = {cell_id: placed_row(loaded.cells.placed(cell_id)) for cell_id in loaded.cells.touched}
+    return {cell_id: row for cell_id, row in now.items() if row != loaded.stored.get(cell_id)}
+
+
+def placed_row(placed: tuple[int, Cell] | None) -> Row | None:
+    """The row of a cell in its place; None for none."""
+    return None if placed is None else (placed[0], orjson.dumps(placed[1]).decode())

@@ -1,18 +1,20 @@
-"""The log of committed operations of each diagram, keyed by update_vector.
+"""The log of what changed each diagram's cells, keyed by update_vector.
 
-REST writes change a diagram without a log entry, so the log may have gaps; a reader that meets one
-needs the whole state instead.
+To those who replay operations a REST write is a gap, as is what was pruned: they need the whole state
+instead. The inverses of both kinds lead back to every earlier state.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from services.shared.errors import not_found
 from services.shared.sql_dialect import InsertRows
 from services.threat_model.access.tables import threat_models
+from services.threat_model.cells import inverses
 from services.threat_model.cells.tables import diagrams
 from services.threat_model.sequencer.tables import diagram_operations
 from tmi.principal.v1.principal_pb2 import Principal
@@ -30,7 +32,9 @@ _READ = (
     .select_from(
         diagrams.join(threat_models).outerjoin(
             diagram_operations,
-            (_log.diagram_id == diagrams.c.id) & (_log.update_vector > bindparam("after_vector")),
+            (_log.diagram_id == diagrams.c.id)
+            & (_log.update_vector > bindparam("after_vector"))
+            & _log.operation.is_not(None),
         )
     )
     .where(
@@ -43,27 +47,49 @@ _READ = (
 APPEND = InsertRows(diagram_operations, [column.name for column in diagram_operations.c])
 """Writes what `rows` made."""
 
+_REST_WRITE = ("diagram_id", "update_vector", "inverse", "created_at")
 
-def rows(
-    diagram_id: str, session_id: str, committed: Iterable[tuple[CommittedOperation, Principal]], at: datetime
-) -> dict[str, Any]:
-    """Operations that were just committed, each with its initiator, as the parameter of APPEND."""
+# An inverse may be as large as a diagram: a parameter of its own costs half of what it costs within rows.
+APPEND_REST_WRITE = insert(diagram_operations).values(
+    {name: bindparam(f"log_{name}", type_=_log[name].type) for name in _REST_WRITE}
+)
+"""Writes what `rest_write` made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """An operation that was just committed, by whom, and what its cells were before it."""
+
+    operation: CommittedOperation
+    initiator: Principal
+    before: inverses.Rows
+
+
+def rows(diagram_id: str, session_id: str, committed: Iterable[Committed], at: datetime) -> dict[str, Any]:
+    """Operations that were just committed as the parameter of APPEND."""
     return {
         "diagram_operations": [
             {
                 "diagram_id": diagram_id,
-                "update_vector": operation.update_vector,
-                "operation_id": operation.operation_id,
-                "socket_id": operation.socket_id,
+                "update_vector": each.operation.update_vector,
+                "operation_id": each.operation.operation_id,
+                "socket_id": each.operation.socket_id,
                 "session_id": session_id,
-                "initiating_user": operation.initiating_user.decode(),
-                "initiator_id": initiator.user_id,
-                "operation": operation.operation.decode(),
+                "initiating_user": each.operation.initiating_user.decode(),
+                "initiator_id": each.initiator.user_id,
+                "operation": each.operation.operation.decode(),
+                "inverse": inverses.encode(each.before),
                 "created_at": at,
             }
-            for operation, initiator in committed
+            for each in committed
         ]
     }
+
+
+def rest_write(diagram_id: str, update_vector: int, before: inverses.Rows, at: datetime) -> dict[str, Any]:
+    """A REST write as the parameters of APPEND_REST_WRITE. before: what the changed cells were."""
+    values = (diagram_id, update_vector, inverses.encode(before), at)
+    return {f"log_{name}": value for name, value in zip(_REST_WRITE, values, strict=True)}
 
 
 def read(connection: Connection, diagram_id: str, after_vector: int, limit: int) -> ReadOperationsResponse:

@@ -13,9 +13,11 @@ from sqlalchemy import Connection, Select, bindparam, func, or_, select, update
 
 from services.shared import rfc3339
 from services.shared.errors import forbidden, invalid_input, not_found
-from services.shared.sql_dialect import UuidList, is_one_of
+from services.shared.sql_dialect import UuidList, WriteTogether, is_one_of
 from services.threat_model.access.roles import PRINCIPAL_IDS, is_callers, principal_ids, role_on
 from services.threat_model.access.tables import threat_model_access, threat_models
+from services.threat_model.audit import recording
+from services.threat_model.audit.recording import Change
 from services.threat_model.cells.tables import diagrams
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import DiagramSession, Role
@@ -69,16 +71,27 @@ _BEGIN = (
         session_activity_at=bindparam("now"),
     )
 )
-_END = (
-    update(diagrams)
+_LOCK_TO_END = (
+    select(
+        _diagram.threat_model_id,
+        _diagram.version,
+        _diagram.update_vector,
+        _diagram.session_start_vector,
+        _diagram.session_host,
+    )
     .where(
-        _diagram.id == bindparam("of_diagram_id"),
-        _diagram.session_id == bindparam("of_session_id"),
+        _diagram.id == bindparam("diagram_id"),
+        _diagram.session_id == bindparam("session_id"),
         or_(
             _diagram.session_activity_at <= bindparam("idle_since", type_=_diagram.session_activity_at.type),
             bindparam("idle_since", type_=_diagram.session_activity_at.type).is_(None),
         ),
     )
+    .with_for_update(key_share=True)
+)
+_END = (
+    update(diagrams)
+    .where(_diagram.id == bindparam("of_diagram_id"))
     .values(
         session_id=None,
         session_host=None,
@@ -87,6 +100,8 @@ _END = (
         session_activity_at=None,
     )
 )
+_, _APPEND_EVENTS = recording.WRITES
+_ANNOUNCE_AND_END = WriteTogether(_APPEND_EVENTS, _END)
 _is_named_session = is_one_of(_diagram.session_id, bindparam("session_ids", type_=UuidList()))
 # Rows are locked in the order of their ids: two replicas that touch the same ones do not deadlock.
 _TOUCH = (
@@ -153,16 +168,36 @@ def list_sessions(connection: Connection, principal: Principal | None) -> list[D
 def close_session(connection: Connection, diagram_id: str, session_id: str, idle_since: int | None) -> bool:
     """Ends the session; True when this call did. idle_since: Unix milliseconds of the latest
     activity with which it still ends, None for any.
+
+    A session that changed the diagram is one event, `diagram.updated` with its host as the actor, however many
+    operations it had: subscribers learn that there is a new state, not each step of a drag.
     """
-    result = connection.execute(
-        _END,
+    row = connection.execute(
+        _LOCK_TO_END,
         {
-            "of_diagram_id": diagram_id,
-            "of_session_id": session_id,
+            "diagram_id": diagram_id,
+            "session_id": session_id,
             "idle_since": None if idle_since is None else _from_milliseconds(idle_since),
         },
+    ).one_or_none()
+    if row is None:
+        return False
+    if row.update_vector == row.session_start_vector:
+        connection.execute(_END, {"of_diagram_id": diagram_id})
+        return True
+    change = Change(
+        actor=Principal.FromString(row.session_host),
+        change_type="patched",
+        object_type="diagram",
+        root_id=row.threat_model_id,
+        object_id=diagram_id,
+        version=row.version,
+        before={},
+        summary=None,
+        at=rfc3339.now(),
     )
-    return result.rowcount > 0
+    _ANNOUNCE_AND_END.execute(connection, {**recording.rows([change]), "of_diagram_id": diagram_id})
+    return True
 
 
 def touch_sessions(connection: Connection, session_ids: list[str]) -> list[str]:

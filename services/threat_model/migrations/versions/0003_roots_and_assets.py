@@ -5,8 +5,8 @@ from alembic import op
 
 from services.shared.sql_dialect import Json, UtcDateTime, UuidText, is_postgresql
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 SCHEMA = "threat_model"
 
