@@ -4,7 +4,6 @@ At most three statements however many are asked: one SELECT for all, then one IN
 unknown users and groups that are to be recorded.
 """
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +14,7 @@ from services.auth.directory.tables import groups, users
 from services.shared import sql_dialect
 from services.shared.database import Database
 from services.shared.principal import BUILT_IN_PROVIDER
+from services.shared.uuids import uuid4
 from tmi.auth.v1.directory_pb2 import PrincipalQuery, PrincipalRecord, PrincipalType
 
 USER = PrincipalType.PRINCIPAL_TYPE_USER
@@ -185,7 +185,7 @@ def _record(
 
 def _sparse_user(want: _Wanted, now: datetime) -> dict[str, object]:
     return {
-        "id": str(uuid.uuid4()),
+        "id": uuid4(),
         "provider": want.provider,
         "provider_id": want.provider_id or None,
         "email": want.address,
@@ -198,7 +198,7 @@ def _sparse_user(want: _Wanted, now: datetime) -> dict[str, object]:
 
 def _group(want: _Wanted) -> dict[str, object]:
     return {
-        "id": str(uuid.uuid4()),
+        "id": uuid4(),
         "provider": want.provider,
         "group_name": want.provider_id,
         "display_name": want.provider_id[:_DISPLAY_NAME_LENGTH],

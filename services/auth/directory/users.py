@@ -14,7 +14,6 @@ the address written in it.
 5. Nobody: a new user.
 """
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +25,7 @@ from services.auth.directory.tables import users
 from services.auth.providers.identity import Identity
 from services.shared import sql_dialect
 from services.shared.errors import ApiError, conflict
+from services.shared.uuids import uuid4
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _update(connection: Connection, row: Row[Any], identity: Identity, now: date
 
 def _create(connection: Connection, identity: Identity, now: datetime) -> User:
     statement = sql_dialect.insert(connection, users).values(
-        id=str(uuid.uuid4()),
+        id=uuid4(),
         provider=identity.provider,
         provider_id=identity.provider_id,
         email=identity.email,
