@@ -44,7 +44,7 @@ def resolve(database: Database, queries: Sequence[PrincipalQuery], now: datetime
     if not wanted:
         return [PrincipalRecord(type=want.type) for want in asked]
     index = database.read(lambda connection: _load(connection, wanted))
-    missing = {want for want in wanted if want.may_be_recorded and index.find(want) is None}
+    missing = [want for want in wanted if want.may_be_recorded and index.find(want) is None]
     if missing:
         index = database.write(lambda connection: _record(connection, wanted, missing, index, now))
     return [index.find(want) or PrincipalRecord(type=want.type) for want in asked]
@@ -165,7 +165,7 @@ def _load(connection: Connection, wanted: Sequence[_Wanted]) -> _Index:
 
 
 def _record(
-    connection: Connection, wanted: Sequence[_Wanted], missing: set[_Wanted], index: _Index, now: datetime
+    connection: Connection, wanted: Sequence[_Wanted], missing: Sequence[_Wanted], index: _Index, now: datetime
 ) -> _Index:
     new_users = {want.key: want for want in missing if want.type == USER}
     new_groups = {want.key: want for want in missing if want.type == GROUP}

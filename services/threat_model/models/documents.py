@@ -19,7 +19,7 @@ from services.threat_model.access.roles import ROLE_NAMES
 from services.threat_model.access.tables import threat_model_access, threat_models
 from services.threat_model.children.threats import THREATS
 from services.threat_model.diagrams.declaration import DIAGRAMS
-from services.threat_model.people import copies as people
+from services.threat_model.people import names as people
 from services.threat_model.people.tables import principals
 from services.threat_model.resources.declaration import SubResource
 

@@ -37,7 +37,8 @@ from services.threat_model.models.patching import (
     present_roles,
     require_owner,
 )
-from services.threat_model.people.copies import PrincipalName, Principals
+from services.threat_model.people.copies import Principals
+from services.threat_model.people.names import PrincipalName
 from services.threat_model.resources import bodies, json_patch, preconditions
 from services.threat_model.resources.aliases import next_alias
 from services.threat_model.resources.tables import NO_SCOPE

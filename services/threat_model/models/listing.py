@@ -13,7 +13,7 @@ from services.shared.sql_dialect import Prepared, json_array
 from services.threat_model.access import roles as access
 from services.threat_model.access.tables import threat_model_access, threat_models
 from services.threat_model.models.documents import LIST_ITEM
-from services.threat_model.people.copies import name_or_email
+from services.threat_model.people.names import name_or_email
 from services.threat_model.resources import filters
 from services.threat_model.resources.filters import Filter, Filters, instant
 

@@ -13,7 +13,8 @@ from services.threat_model.access import entries as authorization_list
 from services.threat_model.access.tables import OWNER
 from services.threat_model.audit import recording as audit
 from services.threat_model.models.bodies import PatchedThreatModel, roles_of
-from services.threat_model.people.copies import PrincipalName, Principals
+from services.threat_model.people.copies import Principals
+from services.threat_model.people.names import PrincipalName
 from services.threat_model.resources import bodies, json_patch
 from services.threat_model.resources.json_patch import PatchOperation
 
