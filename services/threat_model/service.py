@@ -1,6 +1,7 @@
 """Binding the RPCs of the threat-model service to their handlers."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -13,6 +14,7 @@ from services.threat_model.models.handlers import ThreatModelHandlers
 from services.threat_model.people.copies import Principals
 from services.threat_model.people.directory import PrincipalDirectory
 from services.threat_model.resources.handlers import SubResourceHandlers
+from services.threat_model.schema import CONSTRAINTS
 from services.threat_model.sequencer.handlers import Sequencer
 from tmi.threat_model.v1 import diagrams_pb2, sequencer_pb2, threat_models_pb2, threats_pb2
 
@@ -23,6 +25,8 @@ SUB_RESOURCES = (
     (diagrams_pb2.DESCRIPTOR.services_by_name["Diagrams"], DIAGRAMS),
 )
 """The gRPC service of each sub-resource with its declaration. A new sub-resource is added here."""
+
+_translate = partial(translate_database_error, constraints=CONSTRAINTS)
 
 
 def add_services(
@@ -36,6 +40,6 @@ def add_services(
         sub_resource = SubResourceHandlers(resource, database, require_if_match=require_if_match)
         http.append((descriptor, sub_resource.handlers()))
     for descriptor, handlers in http:
-        add_service(server, descriptor, principals.observing(handlers), translate_database_error)
-    add_service(server, SEQUENCER_SERVICE, Sequencer(database).handlers(), translate_database_error)
+        add_service(server, descriptor, principals.observing(handlers), _translate)
+    add_service(server, SEQUENCER_SERVICE, Sequencer(database).handlers(), _translate)
     return [descriptor.full_name for descriptor, _ in http] + [SEQUENCER_SERVICE.full_name]

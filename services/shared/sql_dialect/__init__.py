@@ -29,6 +29,7 @@ from services.shared.sql_dialect.statements import (
     is_postgresql,
     lock_migrations,
 )
+from services.shared.sql_dialect.violations import Rule, Violation, violation_of
 
 __all__ = [
     "InsertRows",
@@ -40,11 +41,13 @@ __all__ = [
     "JsonUuid",
     "JsonVerbatim",
     "Prepared",
+    "Rule",
     "SerialId",
     "TextList",
     "UtcDateTime",
     "UuidList",
     "UuidText",
+    "Violation",
     "WriteReturning",
     "WriteTogether",
     "insert",
@@ -54,4 +57,5 @@ __all__ = [
     "json_array_contains_any",
     "json_object",
     "lock_migrations",
+    "violation_of",
 ]

@@ -1,0 +1,46 @@
+"""What a violated constraint means to the client: the last guard behind the checks of the handlers."""
+
+import logging
+from collections.abc import Mapping
+
+from sqlalchemy import MetaData
+from sqlalchemy.exc import DBAPIError
+
+from services.shared.errors import ApiError, conflict, invalid_input
+from services.shared.sql_dialect import Rule, violation_of
+
+logger = logging.getLogger(__name__)
+
+_GENERAL = {
+    Rule.UNIQUE: "This is in conflict with what is there already.",
+    Rule.FOREIGN_KEY: "Something that this refers to does not exist.",
+    Rule.VALUE: "A value is missing, too long or out of range.",
+}
+
+
+class Constraints:
+    """The constraints of one service's tables. messages: what to tell the client, by constraint name."""
+
+    def __init__(self, metadata: MetaData, messages: Mapping[str, str]) -> None:
+        self._metadata = metadata
+        self.messages = messages
+
+    def translate(self, error: DBAPIError) -> ApiError | None:
+        """409 `conflict` for what must be unique, 400 `invalid_input` for every other rule of the schema.
+
+        None when the database failed for another reason. A constraint without a message of its own should
+        have been checked before: it is logged as an error, and the client is told its kind.
+        """
+        violation = violation_of(error, self._metadata)
+        if violation is None:
+            return None
+        message = self.messages.get(violation.name)
+        if message is None:
+            extra = {"constraint": violation.name, "rule": violation.rule.value, "sqlstate": _sqlstate(error)}
+            logger.error("a constraint that nothing checked was violated", extra=extra)
+            message = _GENERAL[violation.rule]
+        return conflict(message) if violation.rule is Rule.UNIQUE else invalid_input(message)
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or ""
