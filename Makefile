@@ -9,7 +9,6 @@ SITE = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("pur
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 COLLABORATION ?= 1
 GATEWAYS ?= 1
-NAME ?= alice
 export PYTHONPATH := $(CURDIR):$(CURDIR)/$(STUBS)
 
 .DEFAULT_GOAL := help
@@ -48,7 +47,7 @@ demo: $(VENV)/runtime $(STUBS)/stamp ## Two people, one diagram, one killed repl
 
 .PHONY: token
 token: $(VENV)/runtime $(STUBS)/stamp ## Log in as the development user NAME=alice and print an access token
-	@$(BIN)/python -m deploy.demo.login $(NAME)
+	@$(BIN)/python -m deploy.demo.login "$(or $(NAME),alice)"
 
 .PHONY: bench
 bench: $(VENV)/development $(STUBS)/stamp ## Print throughput, latency and CPU per request
@@ -56,6 +55,10 @@ bench: $(VENV)/development $(STUBS)/stamp ## Print throughput, latency and CPU p
 
 .PHONY: stubs
 stubs: $(STUBS)/stamp ## Generate the gRPC stubs from proto/
+
+.PHONY: migration
+migration: $(VENV)/runtime $(STUBS)/stamp ## Begin a migration; SERVICE=threat_model NAME=add_tags
+	@$(BIN)/python -m services.shared.migrations "$(SERVICE)" "$(NAME)"
 
 .PHONY: check
 check: $(VENV)/development $(STUBS)/stamp ## Lint, types and import boundaries

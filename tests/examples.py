@@ -86,8 +86,13 @@ def body(operation: HttpOperation) -> Any:
     """The operation's body, None when it has none."""
     if not operation.consumes:
         return None
+    return _found(BODIES, "BODIES", body_key(operation), operation)
+
+
+def body_key(operation: HttpOperation) -> str:
+    """Under which name the operation's body is registered."""
     rpc = operation.method.name[0].lower() + operation.method.name[1:]
-    return _found(BODIES, "BODIES", operation.operation_id if operation.operation_id in BODIES else rpc, operation)
+    return operation.operation_id if operation.operation_id in BODIES else rpc
 
 
 def content(operation: HttpOperation) -> tuple[bytes, dict[str, str]]:

@@ -1,19 +1,19 @@
 """Names every request, so that its log lines can be found in every service it touched."""
 
 import re
-import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.exchange import exchange_of
 from services.shared import log
+from services.shared.uuids import uuid4
 
 _ACCEPTABLE = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 def name_request(given: bytes | None) -> str:
     """The id of this request: the client's when it is well formed, else a new one. Logs carry it from here on."""
-    identifier = given.decode() if given and _ACCEPTABLE.fullmatch(given) else str(uuid.uuid4())
+    identifier = given.decode() if given and _ACCEPTABLE.fullmatch(given) else uuid4()
     log.request_id.set(identifier)
     return identifier
 

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
-from uuid import uuid4
 
 import grpc
 from starlette.types import Receive, Scope, Send
@@ -17,6 +16,7 @@ from gateway.sockets.protocol import frame_writer
 from services.shared.errors import ApiError, from_rpc_error, unauthorized
 from services.shared.principal import REQUEST_ID_KEY
 from services.shared.settings import Settings
+from services.shared.uuids import uuid4
 from tmi.auth.v1.directory_pb2 import Revocation
 from tmi.collaboration.v1.rooms_pb2 import AdmitRequest, AdmitResponse
 from tmi.collaboration.v1.rooms_pb2_grpc import RoomsStub
@@ -48,7 +48,7 @@ class SocketApp:
         self._settings = settings
         self._rooms = RoomsStub(collaboration_channel)
         self._revocations = revocations
-        self._gateway_id = str(uuid4())
+        self._gateway_id = uuid4()
         self._attachments: dict[str, Attachment] = {}
         self._connections: set[Connection] = set()
         self._unsubscribe = revocations.subscribe(self._revoked)
@@ -58,7 +58,7 @@ class SocketApp:
         event = await receive()
         if event["type"] != "websocket.connect":
             return
-        request_id = scope.get("state", {}).get("request_id") or str(uuid4())
+        request_id = scope.get("state", {}).get("request_id") or uuid4()
         try:
             request = socket_request(scope, self._settings.allowed_socket_origins)
             # The ASGI server logs the path with its query string: the ticket must not be in it.

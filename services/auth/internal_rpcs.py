@@ -31,7 +31,7 @@ class Directory:
         self._issuer = issuer
         self._now = now
 
-    def list_signing_keys(self, request: ListSigningKeysRequest, call: Call) -> ListSigningKeysResponse:  # noqa: ARG002
+    def list_signing_keys(self, _request: ListSigningKeysRequest, _call: Call) -> ListSigningKeysResponse:
         """The keys a valid token may be signed with, the one that signs now first."""
         keys = [
             SigningKey(kid=key.kid, algorithm=key.algorithm, verification_key=key.verification_material)
@@ -39,12 +39,12 @@ class Directory:
         ]
         return ListSigningKeysResponse(keys=keys, issuer=self._issuer, audience=self._issuer)
 
-    def list_revocations(self, request: ListRevocationsRequest, call: Call) -> ListRevocationsResponse:  # noqa: ARG002
+    def list_revocations(self, _request: ListRevocationsRequest, _call: Call) -> ListRevocationsResponse:
         """The revocations in force."""
         found = self._database.read(lambda connection: revocations.in_force(connection, self._now()))
         return ListRevocationsResponse(revocations=found)
 
-    def resolve_principals(self, request: ResolvePrincipalsRequest, call: Call) -> ResolvePrincipalsResponse:  # noqa: ARG002
+    def resolve_principals(self, request: ResolvePrincipalsRequest, _call: Call) -> ResolvePrincipalsResponse:
         """A record for every query, in order. 400 for more than MAX_QUERIES."""
         if len(request.queries) > MAX_QUERIES:
             raise invalid_input(f"At most {MAX_QUERIES} principals can be resolved at once.")

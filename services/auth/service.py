@@ -13,6 +13,7 @@ from services.auth.oauth.authorization_endpoint import AuthorizationEndpoint
 from services.auth.oauth.authorization_store import AuthorizationStore
 from services.auth.oauth.discovery import Discovery
 from services.auth.oauth.token_endpoint import TokenEndpoint
+from services.auth.schema import CONSTRAINTS
 from services.auth.sessions.revocations import Announcer
 from services.auth.tokens.access_tokens import AccessTokens
 from services.auth.tokens.cookies import Cookies
@@ -77,4 +78,4 @@ def add_services(
 def _translate(error: Exception) -> ApiError | None:
     if isinstance(error, redis.RedisError):
         return unavailable("Logging in is not possible at the moment.", _LOGIN_RETRY_SECONDS)
-    return translate_database_error(error)
+    return translate_database_error(error, CONSTRAINTS)

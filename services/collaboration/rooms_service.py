@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from uuid import uuid4
 
 from services.collaboration import metrics
 from services.collaboration.live_room import LiveRoom, Stream
@@ -15,6 +14,7 @@ from services.collaboration.sequencer_client import SequencerClient
 from services.collaboration.tickets import Tickets
 from services.shared.errors import invalid_request, not_found, unauthorized, unavailable
 from services.shared.principal import Call
+from services.shared.uuids import uuid4
 from tmi.collaboration.v1.relay_pb2 import RelayFrame, SessionEnded
 from tmi.collaboration.v1.rooms_pb2 import (
     AdmitRequest,
@@ -75,7 +75,7 @@ class RoomsService:
         session = await self._sequencer.get_session(ticket.threat_model_id, ticket.diagram_id, ticket.principal)
         if session.session_id != ticket.session_id:
             raise not_found("The collaboration session has ended.")
-        socket_id = str(uuid4())
+        socket_id = uuid4()
         await self._presence.reserve(session.session_id, ticket.principal, socket_id)
         return AdmitResponse(principal=ticket.principal, session=session, socket_id=socket_id)
 
@@ -88,7 +88,7 @@ class RoomsService:
             raise unavailable("This replica is shutting down.")
         opened = first.frames[0].open
         room = self._room(opened.session)
-        link = str(uuid4())
+        link = uuid4()
         stream = room.open_stream(link)
         delivered = opened.delivered_vector if opened.HasField("delivered_vector") else None
         room.room.attach(link, opened.gateway_id, delivered, time.time())

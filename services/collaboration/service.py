@@ -1,7 +1,5 @@
 """One collaboration replica, put together."""
 
-from uuid import uuid4
-
 import grpc
 import redis.asyncio
 
@@ -14,6 +12,7 @@ from services.collaboration.sweeper import Sweeper
 from services.collaboration.tickets import Tickets
 from services.shared import rpc
 from services.shared.settings import Settings
+from services.shared.uuids import uuid4
 from tmi.collaboration.v1 import rooms_pb2, sessions_pb2
 from tmi.collaboration.v1.relay_pb2 import RelayFrame
 
@@ -25,7 +24,7 @@ class CollaborationService:
     """Sessions, rooms and the work between replicas. Use inside a running event loop."""
 
     def __init__(self, settings: Settings, threat_model_channel: grpc.aio.Channel, client: redis.asyncio.Redis) -> None:
-        replica_id = str(uuid4())
+        replica_id = uuid4()
         sequencer = SequencerClient(threat_model_channel)
         presence = Presence(client, replica_id)
         tickets = Tickets(client)

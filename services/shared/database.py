@@ -10,6 +10,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from services.shared.constraints import Constraints
 from services.shared.errors import ApiError, unavailable
 from services.shared.principal import current_call
 from services.shared.settings import Settings
@@ -128,10 +129,12 @@ class Database:
                 delay = min(delay * 2, 5.0)
 
 
-def translate_database_error(error: Exception) -> ApiError | None:
-    """503 when the database cannot serve; None for errors that are not the database's."""
+def translate_database_error(error: Exception, constraints: Constraints) -> ApiError | None:
+    """503 when the database cannot serve, 409 or 400 for a violated constraint; None for what is no such error."""
     if isinstance(error, PoolTimeout):
         return unavailable("The database is busy.")
+    if isinstance(error, DBAPIError) and (violated := constraints.translate(error)):
+        return violated
     if isinstance(error, DBAPIError) and (
         isinstance(error, OperationalError) or error.connection_invalidated or _sqlstate(error) in _RETRYABLE_SQLSTATES
     ):

@@ -4,8 +4,21 @@ Tables stand beside their owners, in `tables.py` of each folder. Ids are UUIDs a
 `version` counts the successful writes of a row and is its ETag; `deleted_at` marks a soft delete.
 """
 
+from services.shared.constraints import Constraints
 from services.shared.database import service_metadata
 
 SCHEMA = "threat_model"
 
 metadata = service_metadata(SCHEMA)
+
+_ALIAS = "The number of this object has just been taken by another one: try again."
+
+CONSTRAINTS = Constraints(
+    metadata,
+    messages={"uq_threat_models_alias": _ALIAS},
+    missing={
+        "threat_models": "There is no such threat model.",
+        "diagrams": "There is no such diagram.",
+        "principals": "Somebody who is named here does not exist.",
+    },
+)

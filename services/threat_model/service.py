@@ -1,6 +1,7 @@
 """The parts of the threat-model service, and the handlers of its RPCs."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -20,6 +21,7 @@ from services.threat_model.resources.reading import Reading
 from services.threat_model.resources.restoring import Restoring
 from services.threat_model.resources.rows import Rows
 from services.threat_model.resources.writing import Writing
+from services.threat_model.schema import CONSTRAINTS
 from services.threat_model.sequencer.handlers import Sequencer
 from tmi.threat_model.v1 import (
     assets_pb2,
@@ -55,6 +57,9 @@ def registry(people: Principals) -> Registry:
     return Registry([threat_model(CHILDREN, people), *CHILDREN])
 
 
+_translate = partial(translate_database_error, constraints=CONSTRAINTS)
+
+
 def add_services(
     server: grpc.Server, database: Database, directory: PrincipalDirectory, *, require_if_match: bool
 ) -> Sequence[str]:
@@ -62,8 +67,8 @@ def add_services(
     people = Principals(database, directory)
     http = http_handlers(database, people, require_if_match=require_if_match)
     for descriptor, handlers in http:
-        add_service(server, descriptor, people.observing(handlers), translate_database_error)
-    add_service(server, SEQUENCER_SERVICE, Sequencer(database).handlers(), translate_database_error)
+        add_service(server, descriptor, people.observing(handlers), _translate)
+    add_service(server, SEQUENCER_SERVICE, Sequencer(database).handlers(), _translate)
     return [descriptor.full_name for descriptor, _ in http] + [SEQUENCER_SERVICE.full_name]
 
 

@@ -124,7 +124,8 @@ def test_an_unknown_parameter_is_invalid_request(client: AuthClient) -> None:
 
 def test_an_email_bound_to_another_provider_is_account_conflict(service: Service) -> None:
     service.client.log_in("alice")
-    service.database.write(lambda c: c.execute(update(users_table).values(provider="google", provider_id="42")))
+    bound = {"provider": "google", "provider_id": "42", "email_verified": True}
+    service.database.write(lambda c: c.execute(update(users_table).values(**bound)))
     answer = service.client.exchange(code_for(service.client))
     assert (answer.status, answer.error) == (409, "account_conflict")
 

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, MetaData, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from services.shared.constraints import Constraints
 from services.shared.database import Database, normalise, translate_database_error
+
+NONE = Constraints(MetaData(), {}, {})
 
 
 @pytest.fixture
@@ -78,21 +81,21 @@ def test_a_programming_error_is_not_retried_nor_excused(database: Database) -> N
     with pytest.raises(ProgrammingError) as caught:
         database.write(work)
     assert len(attempts) == 1
-    assert translate_database_error(caught.value) is None
+    assert translate_database_error(caught.value, NONE) is None
 
 
 def test_an_unreachable_database_is_503_with_retry_after() -> None:
     database = Database("postgresql://nobody@127.0.0.1:1/none", "example")
     with pytest.raises(OperationalError) as caught:
         database.read(lambda connection: scalar(connection, "SELECT 1"))
-    error = translate_database_error(caught.value)
+    error = translate_database_error(caught.value, NONE)
     assert error is not None
     assert error.status == 503
     assert "Retry-After" in error.headers
 
 
 def test_an_error_of_the_program_is_not_the_databases() -> None:
-    assert translate_database_error(KeyError("x")) is None
+    assert translate_database_error(KeyError("x"), NONE) is None
 
 
 def test_sqlite_reads_while_another_connection_writes(tmp_path: Path) -> None:

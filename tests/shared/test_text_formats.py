@@ -1,26 +1,12 @@
-"""Timestamps, log lines and store URLs as text."""
+"""Log lines and store URLs as text."""
 
 import json
 import logging
 import sys
-from datetime import UTC, datetime
 
 import pytest
 
-from services.shared import log, redis_connection, rfc3339
-
-
-def test_a_timestamp_survives_the_wire() -> None:
-    instant = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
-    assert rfc3339.to_text(instant) == "2026-01-31T12:00:00.123456Z"
-    assert rfc3339.from_text("2026-01-31T12:00:00.123456Z") == instant
-    assert rfc3339.from_text("2026-01-31T13:00:00.123456+01:00") == instant
-
-
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-01-31", "2026-01-31T12:00:00", "2026-13-31T12:00:00Z"])
-def test_anything_but_rfc3339_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        rfc3339.from_text(text)
+from services.shared import log, redis_connection
 
 
 def test_a_log_line_is_json_with_the_request_id_and_no_line_breaks() -> None:

@@ -14,6 +14,13 @@ from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message_factory import GetMessageClass
 from sqlalchemy import event
 
+from services.auth import schema as auth_schema
+from services.auth.__main__ import MIGRATIONS as AUTH_MIGRATIONS
+from services.auth.directory import principals
+from services.auth.directory.tables import users
+from services.auth.directory.users import record_login
+from services.auth.providers.identity import Identity
+from services.shared import migrations, rfc3339
 from services.shared.database import Database
 from services.shared.errors import ApiError, from_rpc_error, unavailable
 from services.shared.operations import HttpOperation, http_operations
@@ -21,7 +28,7 @@ from services.shared.principal import EVERYONE_GROUP_ID, PRINCIPAL_KEY, REQUEST_
 from services.shared.rpc import HTTP_HEADER_PREFIX, HTTP_STATUS_KEY
 from services.threat_model.people.directory import PrincipalDirectory
 from services.threat_model.service import add_services
-from tmi.auth.v1.directory_pb2 import PrincipalQuery, PrincipalRecord, PrincipalType
+from tmi.auth.v1.directory_pb2 import PrincipalQuery, PrincipalRecord
 from tmi.principal.v1.principal_pb2 import Principal
 
 OPERATIONS: dict[str, HttpOperation] = {
@@ -44,53 +51,47 @@ def new_user(name: str = "user", **claims: Any) -> Principal:
     )
 
 
-class FakeDirectory:
-    """The auth service's directory as a dictionary. Records what it is asked."""
+class Directory:
+    """The auth service's own directory, in a database. Records what it is asked, a list for each call."""
 
-    def __init__(self) -> None:
-        self.records: list[PrincipalRecord] = []
-        self.asked: list[PrincipalQuery] = []
+    def __init__(self, url: str) -> None:
+        self.database = Database(url, auth_schema.SCHEMA)
+        migrations.upgrade(self.database, AUTH_MIGRATIONS)
+        self.asked: list[Sequence[PrincipalQuery]] = []
         self.reachable = True
 
     def add(self, principal: Principal) -> None:
-        """Makes a user known to auth who has not called this service."""
-        self.records.append(
-            PrincipalRecord(
-                found=True,
-                type=PrincipalType.PRINCIPAL_TYPE_USER,
-                id=principal.user_id,
-                provider=principal.provider,
-                provider_id=principal.provider_id,
-                display_name=principal.display_name,
-                email=principal.email,
-            )
+        """Makes a user known to auth who has logged in and not called this service."""
+        row = {
+            "id": principal.user_id,
+            "provider": principal.provider,
+            "provider_id": principal.provider_id,
+            "email": principal.email,
+            "display_name": principal.display_name,
+            "email_verified": True,
+            "created_at": rfc3339.now(),
+            "last_login_at": rfc3339.now(),
+        }
+        self.database.write(lambda connection: connection.execute(users.insert(), row))
+
+    def log_in(self, provider: str, provider_id: str, email: str) -> Principal:
+        """The user who comes with a verified address."""
+        identity = Identity(provider, provider_id, email, provider_id.title(), email_verified=True)
+        user = self.database.write(lambda connection: record_login(connection, identity, rfc3339.now()))
+        return Principal(
+            user_id=user.id,
+            provider=user.provider,
+            provider_id=user.provider_id,
+            email=user.email,
+            display_name=user.display_name,
         )
 
     def resolve(self, queries: Sequence[PrincipalQuery], call: Call) -> list[PrincipalRecord]:
         """As the auth service does."""
         if not self.reachable:
             raise unavailable("The service is not available at the moment.")
-        self.asked += queries
-        return [self._resolve(query) for query in queries]
-
-    def _resolve(self, query: PrincipalQuery) -> PrincipalRecord:
-        for record in self.records:
-            same_id = query.provider_id and record.provider_id == query.provider_id
-            same_email = not query.provider_id and record.email.lower() == query.email.lower()
-            if record.type == query.type and record.provider == query.provider and (same_id or same_email):
-                return record
-        if not query.create_missing:
-            return PrincipalRecord(found=False)
-        created = PrincipalRecord(
-            found=True,
-            type=query.type,
-            id=str(uuid.uuid4()),
-            provider=query.provider,
-            provider_id=query.provider_id or query.email,
-            email=query.email,
-        )
-        self.records.append(created)
-        return created
+        self.asked.append(queries)
+        return principals.resolve(self.database, queries, rfc3339.now())
 
 
 @dataclass
@@ -118,7 +119,7 @@ class Api:
 
     channel: grpc.Channel
     database: Database
-    directory: FakeDirectory
+    directory: Directory
     caller: Principal = field(default_factory=new_user)
 
     def __getattr__(self, rpc: str) -> Any:

@@ -8,7 +8,7 @@ from services.shared import migrations
 from services.shared.database import Database
 from services.threat_model.__main__ import MIGRATIONS
 from services.threat_model.schema import SCHEMA
-from tests.threat_model.api import Api, FakeDirectory, serving
+from tests.threat_model.api import Api, Directory, serving
 
 
 @pytest.fixture(scope="module", params=["postgresql", "sqlite"])
@@ -36,9 +36,7 @@ def _migrated(url: str) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def _any_api(any_database: Database) -> Iterator[Api]:
-    directory = FakeDirectory()
-    with serving(any_database, directory) as channel:
-        yield Api(channel, any_database, directory)
+    yield from _served(any_database)
 
 
 @pytest.fixture
@@ -49,15 +47,20 @@ def any_api(_any_api: Api) -> Api:
 
 @pytest.fixture(scope="module")
 def _api(postgresql_database: Database) -> Iterator[Api]:
-    directory = FakeDirectory()
-    with serving(postgresql_database, directory) as channel:
-        yield Api(channel, postgresql_database, directory)
+    yield from _served(postgresql_database)
 
 
 @pytest.fixture
 def api(_api: Api) -> Api:
     """The service on PostgreSQL, called by somebody new."""
     return _fresh(_api)
+
+
+def _served(database: Database) -> Iterator[Api]:
+    directory = Directory(database.engine.url.render_as_string(hide_password=False))
+    with serving(database, directory) as channel:
+        yield Api(channel, database, directory)
+    directory.database.engine.dispose()
 
 
 def _fresh(api: Api) -> Api:

@@ -1,7 +1,8 @@
-"""The real protocol to the auth service, with a stand-in for that service."""
+"""The real protocol to the auth service, with a service that answers with auth's own rules."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
@@ -10,7 +11,7 @@ from services.shared.errors import ApiError
 from services.shared.principal import REQUEST_ID_KEY, Call
 from services.shared.rpc import Handler, add_service
 from services.threat_model.people.directory import AuthDirectory
-from tests.threat_model.api import FakeDirectory, new_user
+from tests.threat_model.api import Directory, new_user
 from tmi.auth.v1 import directory_pb2
 from tmi.auth.v1.directory_pb2 import (
     ListRevocationsResponse,
@@ -25,10 +26,10 @@ CALL = Call(None, None, "request-7", "")
 
 
 class AuthService:
-    """Answers ResolvePrincipals from a FakeDirectory and notes the request ids."""
+    """Answers ResolvePrincipals and notes the request ids."""
 
-    def __init__(self) -> None:
-        self.directory = FakeDirectory()
+    def __init__(self, url: str) -> None:
+        self.directory = Directory(url)
         self.request_ids: list[str] = []
 
     def resolve(self, request: ResolvePrincipalsRequest, call: Call) -> ResolvePrincipalsResponse:
@@ -37,8 +38,8 @@ class AuthService:
 
 
 @pytest.fixture
-def auth() -> Iterator[tuple[AuthService, AuthDirectory]]:
-    service = AuthService()
+def auth(tmp_path: Path) -> Iterator[tuple[AuthService, AuthDirectory]]:
+    service = AuthService(f"sqlite:///{tmp_path / 'auth.db'}")
     server = grpc.server(ThreadPoolExecutor(2))
     handlers: dict[str, Handler] = {
         "ResolvePrincipals": service.resolve,
@@ -51,6 +52,7 @@ def auth() -> Iterator[tuple[AuthService, AuthDirectory]]:
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield service, AuthDirectory(channel)
     server.stop(0).wait()
+    service.directory.database.engine.dispose()
 
 
 def test_records_come_in_the_order_of_the_queries(auth: tuple[AuthService, AuthDirectory]) -> None:

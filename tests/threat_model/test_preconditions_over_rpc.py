@@ -2,8 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.shared.database import Database
-from tests.threat_model.api import Api, FakeDirectory, serving
+from tests.threat_model.api import Api, serving
 
 
 def test_versions_are_checked_and_bumped_by_every_write(any_api: Api) -> None:
@@ -21,10 +20,9 @@ def test_versions_are_checked_and_bumped_by_every_write(any_api: Api) -> None:
 
 
 @pytest.fixture(scope="module")
-def strict_api(postgresql_database: Database) -> Iterator[Api]:
-    directory = FakeDirectory()
-    with serving(postgresql_database, directory, require_if_match=True) as channel:
-        yield Api(channel, postgresql_database, directory)
+def strict_api(_api: Api) -> Iterator[Api]:
+    with serving(_api.database, _api.directory, require_if_match=True) as channel:
+        yield Api(channel, _api.database, _api.directory)
 
 
 def test_a_missing_if_match_is_428_where_it_is_required(strict_api: Api) -> None:

@@ -13,6 +13,8 @@ from services.shared.database import Database
 from services.shared.errors import unauthorized
 from services.shared.principal import ADMINISTRATORS_GROUP_ID, SECURITY_REVIEWERS_GROUP_ID, Call
 from services.shared.rpc import Reply
+from tmi.auth.v1.me_pb2 import GetMeRequest, LogoutRequest
+from tmi.auth.v1.oauth_pb2 import GetUserInfoRequest
 from tmi.principal.v1.principal_pb2 import Principal
 
 
@@ -24,7 +26,7 @@ class Account:
         self._logins = logins
         self._cookies = cookies
 
-    def get_me(self, request: object, call: Call) -> Reply:  # noqa: ARG002
+    def get_me(self, _request: GetMeRequest, call: Call) -> Reply:
         """The profile with roles and direct groups. 401 when the account does not exist any more."""
         user, memberships = self._database.read(lambda connection: _profile(connection, call.caller))
         group_ids = {group.id for group in memberships}
@@ -44,12 +46,12 @@ class Account:
         }
         return Reply(orjson.dumps(body))
 
-    def log_out(self, request: object, call: Call) -> Reply:  # noqa: ARG002
+    def log_out(self, _request: LogoutRequest, call: Call) -> Reply:
         """204; the session and everything issued in it is over."""
         self._logins.log_out(call.caller)
         return Reply(headers=self._cookies.clear())
 
-    def get_user_info(self, request: object, call: Call) -> Reply:  # noqa: ARG002
+    def get_user_info(self, _request: GetUserInfoRequest, call: Call) -> Reply:
         """OpenID Connect Core section 5.3, with the provider and the names of the groups."""
         user, names = self._database.read(lambda connection: _user_info(connection, call.caller))
         body: dict[str, object] = {

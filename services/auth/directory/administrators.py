@@ -4,7 +4,6 @@ Configured: the user named by TMI_ADMIN_PROVIDER with _PROVIDER_ID or _EMAIL, at
 already known, otherwise at login. Not configured, in a dev or test build: the first user to log in.
 """
 
-import uuid
 from datetime import datetime
 
 from sqlalchemy import Connection, and_, select
@@ -16,6 +15,7 @@ from services.auth.providers.identity import Identity
 from services.shared import sql_dialect
 from services.shared.principal import ADMINISTRATORS_GROUP_ID
 from services.shared.settings import Settings
+from services.shared.uuids import uuid4
 
 
 class FirstAdministrator:
@@ -36,7 +36,7 @@ class FirstAdministrator:
             connection.execute(
                 sql_dialect.insert(connection, users)
                 .values(
-                    id=str(uuid.uuid4()),
+                    id=uuid4(),
                     provider=self._provider,
                     provider_id=self._provider_id,
                     email=self._email,

@@ -1,7 +1,7 @@
 """Users and groups.
 
-E-mail addresses are stored in lower case. A user row whose `provider_id` is NULL, or that never logged in,
-is sparse: somebody shared with that identity before its owner came.
+E-mail addresses are stored in lower case. A user row that never logged in is sparse: somebody was named
+before coming. Its `provider_id` is NULL when an address named it; otherwise its `email` is empty.
 """
 
 from sqlalchemy import Boolean, Column, ForeignKey, Index, String, Table, UniqueConstraint

@@ -1,31 +1,34 @@
 """Which user an identity is, at login.
 
-An e-mail address counts as a user's only when that user has logged in with it, or when the row is
-known by nothing else (no provider id): a row that somebody's sharing created proves nothing about
-the address written in it.
+An e-mail address counts as an identity's or a user's only when its provider vouches for it (verified, or
+the dev provider). A sparse row, made when somebody was named before the first login, holds either a
+provider id or an address. It is there for its owner: it never keeps anybody from logging in.
 
-1. Same provider and provider id.
-2. Same e-mail address, a row without a provider id: it becomes this identity's when the address is
-   its own (verified, or of the dev provider for a row of that provider), otherwise 403
-   `email_not_verified`.
-3. Same provider and e-mail address, another provider id: that user, its id kept, when the address
-   is verified, otherwise 409 `account_conflict`.
-4. Same e-mail address, a user of another provider: 409 `account_conflict`.
-5. Nobody: a new user.
+1. Same provider and provider id, also of a sparse row.
+2. A sparse row of the same provider whose address is the identity's own, or is its provider id.
+3. Same provider and address, another provider id: that user, its id kept, when the address of the
+   identity is verified, otherwise 409 `account_conflict`.
+4. Same address, a user of another provider: 409 `account_conflict`.
+5. A sparse row of another provider whose address the identity has verified.
+6. Nobody: a new user.
+
+Rows of people are locked in the order of their ids, and then at most one is inserted.
 """
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
 
 from services.auth.directory.tables import users
 from services.auth.providers.identity import Identity
 from services.shared import sql_dialect
-from services.shared.errors import ApiError, conflict
+from services.shared.errors import conflict
+from services.shared.principal import BUILT_IN_PROVIDER
+from services.shared.uuids import uuid4
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,18 @@ def user_of(row: Row[Any]) -> User:
 def record_login(connection: Connection, identity: Identity, now: datetime) -> User:
     """Finds or creates the user and notes the login. Two statements.
 
-    Raises ApiError 409 or 403 as above, and sqlalchemy.exc.IntegrityError when another login of
+    Raises ApiError 409 as above, and sqlalchemy.exc.IntegrityError when another login of
     the same identity got in between: the transaction may then be tried again.
     """
+    same_provider = users.c.provider == identity.provider
+    meant = [
+        and_(same_provider, users.c.provider_id == identity.provider_id),
+        and_(same_provider, users.c.provider_id.is_(None), users.c.email == identity.provider_id.lower()),
+    ]
+    if identity.email:
+        meant.append(users.c.email == identity.email)
     rows = connection.execute(
-        select(users)
-        .where(
-            or_(
-                and_(users.c.provider == identity.provider, users.c.provider_id == identity.provider_id),
-                users.c.email == identity.email,
-            )
-        )
-        .order_by(users.c.id)
-        .with_for_update()
+        select(users, owns_email().label("owns_email")).where(or_(*meant)).order_by(users.c.id).with_for_update()
     ).all()
     row = _choose(rows, identity)
     if row is None:
@@ -68,27 +70,44 @@ def record_login(connection: Connection, identity: Identity, now: datetime) -> U
     return _update(connection, row, identity, now)
 
 
+def owns_email() -> ColumnElement[bool]:
+    """The row's address is its user's, who has logged in with it: Identity.owns_email of a stored user."""
+    vouched_for = or_(users.c.email_verified, users.c.provider == BUILT_IN_PROVIDER)
+    return and_(users.c.provider_id.is_not(None), users.c.last_login_at.is_not(None), vouched_for)
+
+
+class _Match(IntEnum):
+    """How a row is meant, the strongest first."""
+
+    SAME_ID = 1
+    INVITED = 2
+    SAME_ADDRESS = 3
+    ADDRESS_OF_ANOTHER_PROVIDER = 4
+    INVITED_ELSEWHERE = 5
+
+
+def _match(row: Row[Any], identity: Identity) -> _Match | None:
+    same_provider = row.provider == identity.provider
+    if same_provider and row.provider_id == identity.provider_id:
+        return _Match.SAME_ID
+    if row.provider_id is None:
+        if same_provider and (identity.owns_email or row.email == identity.provider_id.lower()):
+            return _Match.INVITED
+        return _Match.INVITED_ELSEWHERE if identity.email_verified else None
+    if not row.owns_email:
+        return None
+    return _Match.SAME_ADDRESS if same_provider else _Match.ADDRESS_OF_ANOTHER_PROVIDER
+
+
 def _choose(rows: Sequence[Row[Any]], identity: Identity) -> Row[Any] | None:
-    same_email = []
-    for row in rows:
-        if (row.provider, row.provider_id) == (identity.provider, identity.provider_id):
-            return row
-        if row.provider_id is None or row.last_login_at is not None:
-            same_email.append(row)
-    # Rows of the same provider first, and those without a provider id before the others.
-    same_email.sort(key=lambda row: (row.provider != identity.provider, row.provider_id is not None))
-    for row in same_email:
-        same_provider = row.provider == identity.provider
-        if row.provider_id is None:
-            if identity.email_verified or (same_provider and identity.owns_email):
-                return row
-            raise ApiError(
-                403, "email_not_verified", "Your identity provider has not verified the e-mail address of this account."
-            )
-        if same_provider and identity.email_verified:
-            return row
+    matches = [(match, row) for row in rows if (match := _match(row, identity)) is not None]
+    if not matches:
+        return None
+    match, row = min(matches, key=lambda each: each[0])
+    is_taken = match == _Match.SAME_ADDRESS and not identity.email_verified
+    if is_taken or match == _Match.ADDRESS_OF_ANOTHER_PROVIDER:
         raise conflict("The e-mail address belongs to another account.", "account_conflict")
-    return None
+    return row
 
 
 def _update(connection: Connection, row: Row[Any], identity: Identity, now: datetime) -> User:
@@ -105,7 +124,7 @@ def _update(connection: Connection, row: Row[Any], identity: Identity, now: date
 
 def _create(connection: Connection, identity: Identity, now: datetime) -> User:
     statement = sql_dialect.insert(connection, users).values(
-        id=str(uuid.uuid4()),
+        id=uuid4(),
         provider=identity.provider,
         provider_id=identity.provider_id,
         email=identity.email,

@@ -33,7 +33,7 @@ class AuthorizationEndpoint:
         self._issuer = issuer
         self._now = now
 
-    def authorize(self, request: AuthorizeRequest, call: Call) -> Reply:  # noqa: ARG002
+    def authorize(self, request: AuthorizeRequest, _call: Call) -> Reply:
         """302 towards a code, RFC 6749 section 4.1.1 with PKCE (RFC 7636 section 4.3).
 
         The dev provider has nothing to ask, so its code goes straight to the client callback; a
@@ -57,7 +57,7 @@ class AuthorizationEndpoint:
         self._store.remember_code(code, pending)
         return self._respond(callback, {"code": code, "state": state})
 
-    def callback(self, request: CallbackRequest, call: Call) -> Reply:  # noqa: ARG002
+    def callback(self, request: CallbackRequest, _call: Call) -> Reply:
         """302 to the client callback with the provider's code or error. The state works once."""
         if not request.state:
             raise invalid_request("The parameter state is missing.")

@@ -17,6 +17,13 @@ from services.auth.tokens.signing_keys import JWKS_MAX_AGE_SECONDS, SigningKeys
 from services.shared.principal import Call
 from services.shared.rpc import Reply
 from services.shared.settings import Settings
+from tmi.auth.v1.oauth_pb2 import (
+    GetAuthorizationServerMetadataRequest,
+    GetJwksRequest,
+    GetOpenIdConfigurationRequest,
+    GetProtectedResourceMetadataRequest,
+    ListProvidersRequest,
+)
 
 _CALLBACK_PATH = "/oauth2/callback"
 _SCOPES = ["openid", "profile", "email"]
@@ -31,7 +38,7 @@ class Discovery:
         self._issuer = issuer_of(settings)
         self._base = _base_url(settings, self._issuer)
 
-    def list_providers(self, request: object, call: Call) -> Reply:  # noqa: ARG002
+    def list_providers(self, _request: ListProvidersRequest, call: Call) -> Reply:
         """The identity providers a login page can offer."""
         providers = []
         if dev_provider.exists(self._settings):
@@ -49,7 +56,7 @@ class Discovery:
             )
         return Reply(orjson.dumps({"providers": providers}))
 
-    def jwks(self, request: object, call: Call) -> Reply:  # noqa: ARG002
+    def jwks(self, _request: GetJwksRequest, _call: Call) -> Reply:
         """The public keys; a shared secret is never among them."""
         keys = [
             jwks.to_jwk(key.kid, key.algorithm, key.verification_material)
@@ -58,7 +65,7 @@ class Discovery:
         ]
         return _cacheable({"keys": keys})
 
-    def openid_configuration(self, request: object, call: Call) -> Reply:  # noqa: ARG002
+    def openid_configuration(self, _request: GetOpenIdConfigurationRequest, _call: Call) -> Reply:
         """OpenID Connect Discovery section 3."""
         return _cacheable(
             {
@@ -70,11 +77,11 @@ class Discovery:
             }
         )
 
-    def authorization_server(self, request: object, call: Call) -> Reply:  # noqa: ARG002
+    def authorization_server(self, _request: GetAuthorizationServerMetadataRequest, _call: Call) -> Reply:
         """RFC 8414 section 2."""
         return _cacheable(self._authorization_server())
 
-    def protected_resource(self, request: object, call: Call) -> Reply:  # noqa: ARG002
+    def protected_resource(self, _request: GetProtectedResourceMetadataRequest, _call: Call) -> Reply:
         """RFC 9728 section 2."""
         return _cacheable(
             {

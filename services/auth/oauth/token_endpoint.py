@@ -27,7 +27,7 @@ class TokenEndpoint:
         self._logins = logins
         self._cookies = cookies
 
-    def token(self, request: TokenRequest, call: Call) -> Reply:  # noqa: ARG002
+    def token(self, request: TokenRequest, _call: Call) -> Reply:
         """Tokens for an authorization code or a refresh token."""
         body = parse(TokenBody, request.body)
         if body.grant_type == "authorization_code":
@@ -36,12 +36,12 @@ class TokenEndpoint:
             return self._refreshed(body.refresh_token or request.refresh_cookie)
         raise ApiError(400, "unsupported_grant_type", "grant_type must be authorization_code or refresh_token.")
 
-    def refresh(self, request: RefreshRequest, call: Call) -> Reply:  # noqa: ARG002
+    def refresh(self, request: RefreshRequest, _call: Call) -> Reply:
         """New tokens for the refresh token in the body, else in the cookie."""
         body = parse(RefreshBody, request.body)
         return self._refreshed(body.refresh_token or request.refresh_cookie)
 
-    def revoke(self, request: RevokeRequest, call: Call) -> Reply:  # noqa: ARG002
+    def revoke(self, request: RevokeRequest, _call: Call) -> Reply:
         """200 `{}` whether or not the token existed; only the caller's own tokens are revoked."""
         body = parse(RevokeBody, request.body)
         try:

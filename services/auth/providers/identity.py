@@ -1,8 +1,11 @@
 """What an identity provider says about the person who logged in."""
 
+import re
 from dataclasses import dataclass
 
 from services.shared.principal import BUILT_IN_PROVIDER
+
+_ADDRESS = re.compile(r"[^\s@\x00-\x1f]+@[^\s@\x00-\x1f]+")
 
 
 @dataclass(frozen=True)
@@ -23,3 +26,8 @@ class Identity:
     def owns_email(self) -> bool:
         """Whether the address proves who this is. The dev provider derives it from the provider id."""
         return self.email_verified or self.provider == BUILT_IN_PROVIDER
+
+
+def looks_like_address(text: str) -> bool:
+    """Whether a provider id may be an e-mail address, which clients write in its place."""
+    return _ADDRESS.fullmatch(text) is not None

@@ -8,7 +8,6 @@ must not work within one either.
 
 import hashlib
 import secrets
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from services.auth.sessions import revocations
 from services.auth.sessions.tables import login_sessions, refresh_tokens
 from services.shared.jwt import CLOCK_SKEW_SECONDS
 from services.shared.settings import Settings
+from services.shared.uuids import uuid4
 from tmi.auth.v1.directory_pb2 import Revocation, RevocationKind
 
 
@@ -45,7 +45,7 @@ class LoginSessions:
 
     def start(self, connection: Connection, user: User, provider_groups: Sequence[str], now: datetime) -> LoginSession:
         """A new session, which no refresh extends beyond its absolute end."""
-        session = LoginSession(str(uuid.uuid4()), now, now + self._session_lifetime, list(provider_groups))
+        session = LoginSession(uuid4(), now, now + self._session_lifetime, list(provider_groups))
         connection.execute(
             insert(login_sessions).values(
                 id=session.id,

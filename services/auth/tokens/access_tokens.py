@@ -1,6 +1,5 @@
 """Access tokens: their claims (RFC 7519, RFC 9068) and the key that signs them."""
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,6 +12,7 @@ from services.auth.tokens.signing_keys import SigningKeys
 from services.shared import jwt
 from services.shared.principal import ADMINISTRATORS_GROUP_ID, EVERYONE_GROUP_ID, SECURITY_REVIEWERS_GROUP_ID
 from services.shared.settings import Settings
+from services.shared.uuids import uuid4
 
 
 def issuer_of(settings: Settings) -> str:
@@ -49,7 +49,7 @@ def claims_of(
         "tmi_is_security_reviewer": SECURITY_REVIEWERS_GROUP_ID in group_ids,
         "auth_time": int(session.auth_time.timestamp()),
         "sid": session.id,
-        "jti": str(uuid.uuid4()),
+        "jti": uuid4(),
         "iat": issued_at,
         "nbf": issued_at,
         "exp": min(issued_at + lifetime, int(session.expires_at.timestamp())),

@@ -31,6 +31,7 @@ from services.shared.sql_dialect.statements import (
     is_postgresql,
     lock_migrations,
 )
+from services.shared.sql_dialect.violations import Rule, Violation, violation_of
 
 __all__ = [
     "InsertReturning",
@@ -44,11 +45,13 @@ __all__ = [
     "JsonVerbatim",
     "LockedUpdate",
     "Prepared",
+    "Rule",
     "SerialId",
     "TextList",
     "UtcDateTime",
     "UuidList",
     "UuidText",
+    "Violation",
     "WriteReturning",
     "WriteTogether",
     "insert",
@@ -58,4 +61,5 @@ __all__ = [
     "json_array_contains_any",
     "json_object",
     "lock_migrations",
+    "violation_of",
 ]

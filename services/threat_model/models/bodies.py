@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from services.shared.access import OWNER, READER, WRITER
 from services.shared.errors import invalid_input
-from services.threat_model.people.copies import PrincipalName
+from services.threat_model.people.names import PrincipalName
 from services.threat_model.resources.bodies import (
     Body,
     ClosedBody,

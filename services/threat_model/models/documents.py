@@ -17,7 +17,7 @@ from services.shared.sql_dialect import (
     json_object,
 )
 from services.threat_model.access.tables import threat_model_access, threat_models
-from services.threat_model.people import copies as people
+from services.threat_model.people import names as people
 from services.threat_model.people.tables import principals
 from services.threat_model.resources.declaration import Resource
 

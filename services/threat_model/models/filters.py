@@ -6,7 +6,7 @@ from sqlalchemy import BindParameter, ColumnElement, Text, and_, or_
 
 from services.shared.errors import invalid_input
 from services.threat_model.access.tables import threat_models
-from services.threat_model.people.copies import name_or_email
+from services.threat_model.people.names import name_or_email
 from services.threat_model.resources import filters
 from services.threat_model.resources.filters import Filter, Filters, instant
 

@@ -14,7 +14,8 @@ from services.threat_model.access import entries
 from services.threat_model.access.tables import threat_model_access, threat_models
 from services.threat_model.audit.recording import ChangeType
 from services.threat_model.models.bodies import DEFAULT_STATUS, AuthorizationEntry, UserReference, roles_of
-from services.threat_model.people.copies import PrincipalName, Principals
+from services.threat_model.people.copies import Principals
+from services.threat_model.people.names import PrincipalName
 from services.threat_model.people.tables import principals
 from services.threat_model.resources.declaration import Members, Rules, Stored, Write
 

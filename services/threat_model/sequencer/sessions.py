@@ -5,7 +5,6 @@ of them can slip between another's check and its change. Times are kept to the m
 callers see them.
 """
 
-import uuid
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from sqlalchemy import Connection, Select, bindparam, func, or_, select, update
 from services.shared import rfc3339
 from services.shared.errors import forbidden, invalid_input, not_found
 from services.shared.sql_dialect import UuidList, WriteTogether, is_one_of
+from services.shared.uuids import uuid4
 from services.threat_model.access.roles import PRINCIPAL_IDS, is_callers, principal_ids, role_on
 from services.threat_model.access.tables import threat_model_access, threat_models
 from services.threat_model.audit import recording
@@ -128,7 +128,7 @@ def open_session(
     if row.session_id is not None:
         return _session(row), False
     now = _now()
-    session_id = str(uuid.uuid4())
+    session_id = uuid4()
     connection.execute(
         _BEGIN,
         {"of_diagram_id": row.diagram_id, "new_session_id": session_id, "host": host.SerializeToString(), "now": now},

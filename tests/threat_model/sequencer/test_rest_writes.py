@@ -1,5 +1,6 @@
 """REST writes and collaboration pass through one sequencer: the diagram's row."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -12,20 +13,27 @@ from services.shared.principal import Call
 from services.shared.rpc import Reply
 from services.threat_model.people.copies import Principals
 from services.threat_model.service import http_handlers
-from tests.threat_model.api import FakeDirectory
 from tests.threat_model.sequencer.conftest import World
 from tests.threat_model.sequencer.test_cells import A, B, entry, node
 from tests.threat_model.sequencer.test_concurrency import in_threads
+from tmi.auth.v1.directory_pb2 import PrincipalQuery, PrincipalRecord
 from tmi.threat_model.v1 import diagrams_pb2, sequencer_pb2
 
 _SERVICE = diagrams_pb2.DESCRIPTOR.services_by_name["Diagrams"]
+
+
+class Nobody:
+    """A directory for bodies that name nobody."""
+
+    def resolve(self, queries: Sequence[PrincipalQuery], call: Call) -> list[PrincipalRecord]:
+        raise AssertionError(queries)
 
 
 def rest(world: World, rpc: str, request: Any) -> Reply:
     request.threat_model_id, request.diagram_id = world.threat_model_id, world.diagram_id
     (operation,) = operations_of(_SERVICE.methods_by_name[rpc])
     call = Call(operation.requirement, world.owner, "", "")
-    people = Principals(world.database, FakeDirectory())
+    people = Principals(world.database, Nobody())
     (handlers,) = (
         handlers
         for service, handlers in http_handlers(world.database, people, require_if_match=False)

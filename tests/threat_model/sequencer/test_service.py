@@ -1,6 +1,7 @@
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import grpc
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from services.shared import rpc
 from services.shared.database import translate_database_error
 from services.shared.errors import from_rpc_error
+from services.threat_model.schema import CONSTRAINTS
 from services.threat_model.sequencer.handlers import Sequencer
 from tests.threat_model.sequencer.conftest import World
 from tests.threat_model.sequencer.test_cells import A, entry, node
@@ -20,7 +22,7 @@ def stub(concurrent_world: World) -> Iterator[SequencerStub]:
     server = grpc.server(ThreadPoolExecutor(4))
     service = messages.DESCRIPTOR.services_by_name["Sequencer"]
     handlers = Sequencer(concurrent_world.database).handlers()
-    rpc.add_service(server, service, handlers, translate_database_error)
+    rpc.add_service(server, service, handlers, partial(translate_database_error, constraints=CONSTRAINTS))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
