@@ -10,6 +10,8 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc
 
+from services.shared.operations import declared_files
+
 _INCLUDES = (
     str(Path(__file__).parents[1] / "proto"),
     sysconfig.get_path("purelib"),
@@ -41,6 +43,7 @@ def compiled(definitions: str, *, service: str = "health", stubs: Path | None = 
         failed = protoc.main(["protoc", *includes, *outputs, name])
         assert not failed, "protoc says why on stderr"
         files = FileDescriptorSet.FromString(result.read_bytes()).file
+    declared_files()  # which it may import
     descriptor_pool.Default().Add(files[0])
     return descriptor_pool.Default().FindFileByName(name)
 
