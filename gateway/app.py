@@ -93,6 +93,7 @@ def _http_app(
         routes.declared,
         public_url,
         timeout_seconds=settings.request_timeout_seconds,
+        stream_idle_seconds=settings.stream_idle_timeout_seconds,
         root_fallback=root.fallback(settings),
     )
     app = Authentication(app, verifier)

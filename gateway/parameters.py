@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from services.shared import rfc3339
+from services.shared.declarations import InvalidDeclaration
 from services.shared.errors import ApiError, invalid_id, invalid_input
 from services.shared.operations import HttpOperation
 from tmi.options.v1.options_pb2 import Format, Parameter
@@ -79,6 +80,7 @@ class RequestReader:
     """Builds the request message of one operation."""
 
     def __init__(self, operation: HttpOperation) -> None:
+        """Compiles the declarations. Raises InvalidDeclaration for a default or pattern that is none."""
         self._message_class: type[Message] = GetMessageClass(operation.method.input_type)
         self._body_field = operation.body_field
         self._path: list[tuple[str, Parser]] = []
@@ -90,19 +92,22 @@ class RequestReader:
         in_path: dict[str, Parser] = {}
         for field, declaration in operation.parameters:
             name = field.name
-            parse = _parser(field, declaration)
+            try:
+                parse = _parser(field, declaration)
+                compiled = _Field(name, parse, field.is_repeated, declaration.comma_separated, declaration.max_items)
+                if declaration.default_value:
+                    compiled.fill(defaults, [declaration.default_value])
+            except (ApiError, re.error) as error:
+                raise InvalidDeclaration(operation.method, f"the field {name}: {error}") from error
             if name in operation.path_parameters:
                 in_path[name] = _identifier_parser(name, parse, dots=bool(declaration.pattern))
                 continue
-            compiled = _Field(name, parse, field.is_repeated, declaration.comma_separated, declaration.max_items)
             if declaration.header:
                 self._headers.append((declaration.header.lower().encode(), compiled))
             elif declaration.cookie:
                 self._cookies.append((declaration.cookie, compiled))
             else:
                 self._query[name] = compiled
-            if declaration.default_value:
-                compiled.fill(defaults, [declaration.default_value])
             if declaration.required:
                 self._required.append(name)
         self._path = [(name, in_path[name]) for name in operation.path_parameters]

@@ -29,6 +29,17 @@ async def respond(exchange: Exchange, send: Send, status: int, headers: RawHeade
     await send({"type": "http.response.body", "body": body})
 
 
+async def begin_response(exchange: Exchange, send: Send, status: int, headers: RawHeaders) -> None:
+    """Sends the head of an answer whose length nobody knows yet; `send_chunk` goes on."""
+    exchange.response_started = True
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def send_chunk(send: Send, chunk: bytes, *, more: bool) -> None:
+    """Sends a part of an answer that was begun, the last one if not `more`. Waits for a client that is slow."""
+    await send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+
 async def respond_json(exchange: Exchange, send: Send, status: int, body: bytes) -> None:
     """Sends a JSON text."""
     await respond(exchange, send, status, [(b"content-type", JSON)], body)

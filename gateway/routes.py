@@ -76,6 +76,7 @@ class Operation:
         "raw_body",
         "reader",
         "rpc_path",
+        "streams",
         "success_status",
     )
 
@@ -88,6 +89,7 @@ class Operation:
         self.produces = ("application/json", *declaration.declaration.produces)
         self.success_status = declaration.success_status
         self.rpc_path = declaration.rpc_path
+        self.streams = declaration.streams
         self.reader = RequestReader(declaration)
 
 

@@ -1,6 +1,5 @@
 """The one endpoint: an HTTP request becomes a call of the operation's RPC, its result the answer."""
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,17 +10,18 @@ from google.protobuf.message_factory import GetMessageClass
 from starlette.types import Receive, Scope, Send
 
 from gateway import compression, root
+from gateway.calls import DisconnectWatch, again_for_reads, head_of_answer
 from gateway.conditional import is_not_modified
 from gateway.exchange import Exchange, exchange_of
 from gateway.http_methods import READS
 from gateway.public_url import PublicUrl
-from gateway.responses import ClientDisconnected, RawHeaders, respond
+from gateway.responses import respond
 from gateway.root import Fallback
 from gateway.routes import Operation, unknown_path
-from services.shared.errors import STATUS_DETAILS_KEY, from_rpc_error
+from gateway.streaming import relay
+from services.shared.errors import from_rpc_error
 from services.shared.operations import HttpOperation
 from services.shared.principal import PRINCIPAL_KEY, PUBLIC_URL_KEY, REQUEST_ID_KEY
-from services.shared.rpc import HTTP_HEADER_PREFIX, HTTP_STATUS_KEY
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 Call = Callable[..., Any]
@@ -41,11 +41,13 @@ class Transcoder:
         public_url: PublicUrl,
         *,
         timeout_seconds: float,
+        stream_idle_seconds: float,
         root_fallback: Fallback,
     ) -> None:
         self._calls = {operation.rpc_path: _callable(operation, channels) for operation in operations}
         self._public_url = public_url
         self._timeout_seconds = timeout_seconds
+        self._stream_idle_seconds = stream_idle_seconds
         self._root_fallback = root_fallback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,7 +64,20 @@ class Transcoder:
         if exchange.token is not None:
             metadata = (*metadata, (PRINCIPAL_KEY, exchange.token.serialized_principal))
         try:
-            reply, trailing = await self._call(exchange.method, operation.rpc_path, message, metadata, receive)
+            if operation.streams:
+                await relay(
+                    exchange,
+                    receive,
+                    send,
+                    lambda: self._calls[operation.rpc_path](message, metadata=metadata),
+                    success_status=operation.success_status,
+                    first_seconds=self._timeout_seconds,
+                    idle_seconds=self._stream_idle_seconds,
+                )
+                return
+            reply, trailing = await again_for_reads(
+                exchange.method, lambda: self._call(operation.rpc_path, message, metadata, receive)
+            )
         except grpc.aio.AioRpcError as error:
             api_error = from_rpc_error(error)
             if operation.rpc_path != root.RPC_PATH or api_error.status < 500:
@@ -73,62 +88,18 @@ class Transcoder:
         await _answer(exchange, send, operation, reply, trailing)
 
     async def _call(
-        self, method: str, rpc_path: str, message: Message, metadata: Metadata, receive: Receive
-    ) -> tuple[HttpBody, Any]:
-        """Calls once, and for a read once more when nobody was there to answer."""
-        try:
-            return await self._call_once(rpc_path, message, metadata, receive)
-        except grpc.aio.AioRpcError as error:
-            if method in READS and error.code() == grpc.StatusCode.UNAVAILABLE and not _is_told_by_service(error):
-                return await self._call_once(rpc_path, message, metadata, receive)
-            raise
-
-    async def _call_once(
         self, rpc_path: str, message: Message, metadata: Metadata, receive: Receive
     ) -> tuple[HttpBody, Any]:
         call = self._calls[rpc_path](message, timeout=self._timeout_seconds, metadata=metadata)
-        watch = _DisconnectWatch(call, receive)
-        try:
+        with DisconnectWatch(call.cancel, receive, after_seconds=WATCH_AFTER_SECONDS):
             reply = await call
             return reply, await call.trailing_metadata()
-        except asyncio.CancelledError:
-            if watch.disconnected:
-                raise ClientDisconnected from None
-            raise
-        finally:
-            watch.stop()
-
-
-class _DisconnectWatch:
-    """Cancels a call that takes long when its client disconnects. Costs a timer when it does not take long."""
-
-    __slots__ = ("_call", "_receive", "_task", "_timer", "disconnected")
-
-    def __init__(self, call: Any, receive: Receive) -> None:
-        self._call = call
-        self._receive = receive
-        self._task: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._start)
-        self.disconnected = False
-
-    def stop(self) -> None:
-        self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-
-    def _start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._watch())
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.disconnected = True
-        self._call.cancel()
 
 
 def _callable(operation: HttpOperation, channels: Mapping[str, grpc.aio.Channel]) -> Call:
     channel: Any = channels[operation.service]
-    method: Call = channel.unary_unary(
+    make = channel.unary_stream if operation.streams else channel.unary_unary
+    method: Call = make(
         operation.rpc_path,
         request_serializer=GetMessageClass(operation.method.input_type).SerializeToString,
         response_deserializer=HttpBody.FromString,
@@ -137,28 +108,10 @@ def _callable(operation: HttpOperation, channels: Mapping[str, grpc.aio.Channel]
     return method
 
 
-def _is_told_by_service(error: grpc.aio.AioRpcError) -> bool:
-    """Whether the service itself answered, rather than the connection to it failing."""
-    trailing: Any = error.trailing_metadata() or ()
-    return any(key == STATUS_DETAILS_KEY for key, _ in trailing)
-
-
 async def _answer(exchange: Exchange, send: Send, operation: Operation, reply: HttpBody, trailing: Any) -> None:
-    status = operation.success_status
-    headers: RawHeaders = []
-    etag: bytes | None = None
-    sets_cookie = False
-    for key, value in trailing:
-        if key.startswith(HTTP_HEADER_PREFIX):
-            name = key[len(HTTP_HEADER_PREFIX) :].encode()
-            raw = value.encode("latin-1")
-            headers.append((name, raw))
-            if name == b"etag":
-                etag = raw
-            elif name == b"set-cookie":
-                sets_cookie = True
-        elif key == HTTP_STATUS_KEY:
-            status = int(value)
+    status, headers = head_of_answer(trailing, operation.success_status)
+    etag = next((value for name, value in headers if name == b"etag"), None)
+    sets_cookie = any(name == b"set-cookie" for name, _ in headers)
     if status == 200 and etag is not None and exchange.method in READS and not operation.embeds:
         if_none_match = exchange.headers.get(b"if-none-match")
         if if_none_match is not None and is_not_modified(if_none_match, etag):

@@ -10,6 +10,8 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc
 
+from services.shared.operations import declared_files
+
 _INCLUDES = (
     str(Path(__file__).parents[1] / "proto"),
     sysconfig.get_path("purelib"),
@@ -25,15 +27,23 @@ import "tmi/options/v1/options.proto";
 """
 
 
-def compiled(definitions: str, *, service: str = "health") -> FileDescriptor:
-    """The file with these services and messages, in a package of its own that belongs to the service."""
+def compiled(definitions: str, *, service: str = "health", stubs: Path | None = None) -> FileDescriptor:
+    """The file with these services and messages, in a package of its own that belongs to the service.
+
+    stubs: a folder that gets the compiled module as well, as if the project had the file.
+    """
     number = next(_NUMBERS)
-    name = f"test{number}.proto"
+    name = f"tmi/{service}/test{number}.proto"
     with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "descriptors"
-        (Path(folder) / name).write_text(_HEADER.format(service=service, number=number) + definitions)
-        _protoc(folder, f"--descriptor_set_out={result}", name)
+        source, result = Path(folder) / name, Path(folder) / "descriptors"
+        source.parent.mkdir(parents=True)
+        source.write_text(_HEADER.format(service=service, number=number) + definitions)
+        includes = [f"-I{include}" for include in (folder, *_INCLUDES)]
+        outputs = [f"--descriptor_set_out={result}", *([f"--python_out={stubs}"] if stubs else [])]
+        failed = protoc.main(["protoc", *includes, *outputs, name])
+        assert not failed, "protoc says why on stderr"
         files = FileDescriptorSet.FromString(result.read_bytes()).file
+    declared_files()  # which it may import
     descriptor_pool.Default().Add(files[0])
     return descriptor_pool.Default().FindFileByName(name)
 
@@ -51,18 +61,3 @@ def with_rpc(http: str, operation: str, *, request: str = "", returns: str = "go
         message Request {{ {request} }}
         """
     )
-
-
-def write_module(folder: Path, definitions: str) -> None:
-    """Writes the stub of a file with these definitions below `folder`, as if the project had it too."""
-    name = "tmi/health/v9/extra.proto"
-    source = folder / name
-    source.parent.mkdir(parents=True)
-    source.write_text(_HEADER.format(service="health", number=9) + definitions)
-    _protoc(str(folder), f"--python_out={folder}", name)
-
-
-def _protoc(folder: str, output: str, name: str) -> None:
-    includes = [f"-I{include}" for include in (folder, *_INCLUDES)]
-    failed = protoc.main(["protoc", *includes, output, name])
-    assert not failed, "protoc says why on stderr"

@@ -26,6 +26,10 @@ class Recovery:
         except ClientDisconnected:
             return
         except ApiError as error:
+            if exchange.response_started:
+                # The server closes a connection whose answer is incomplete, which is how the client learns of it.
+                logger.warning("answer broken off", extra={"code": error.code})
+                return
             await respond_error(exchange, send, error)
         except Exception as error:
             metrics.ERRORS.labels("gateway").inc()

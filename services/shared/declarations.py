@@ -129,8 +129,8 @@ def _check_operation(operation: Operation, bindings: tuple[Binding, ...]) -> Non
 
 
 def _check_messages(method: MethodDescriptor, bindings: tuple[Binding, ...]) -> None:
-    if method.client_streaming or method.server_streaming:
-        raise ValueError("streaming is not implemented")
+    if method.client_streaming:
+        raise ValueError("a request cannot be streamed")
     if method.output_type.full_name != BODY_TYPE:
         raise ValueError(f"it does not return {BODY_TYPE}")
     name = bindings[0].body_field

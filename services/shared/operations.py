@@ -68,6 +68,11 @@ class HttpOperation:
         return tuple(self.declaration.consumes) or ("application/json",)
 
     @property
+    def streams(self) -> bool:
+        """Whether the answer comes in chunks, as they are made."""
+        return self.method.server_streaming
+
+    @property
     def success_status(self) -> int:
         """Status of a success that names no other."""
         return self.declaration.success_status or 200

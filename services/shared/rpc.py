@@ -1,13 +1,14 @@
 """Binding handlers to the RPCs of a service: authorization, errors, metrics and answers in one place.
 
-A handler takes (request, call) and returns a message, or a Reply for an HTTP operation. It raises
+A handler takes (request, call) and returns a message, or a Reply or Stream for an HTTP operation. It raises
 ApiError for what the client should know; anything else becomes a 500 that says nothing. So does the
 answer of a handler that has not required the role which its operation declares.
 """
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -59,9 +60,23 @@ class Reply:
     headers: list[tuple[str, str]] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Stream:
+    """Answer of an HTTP operation that streams.
+
+    It begins with the first chunk, which may be empty; what is raised before is answered like any error,
+    what is raised later breaks the answer off. The generator is closed when the client goes.
+    """
+
+    chunks: AsyncGenerator[bytes, None]
+    status: int = 0
+    content_type: str = "text/event-stream"
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+
 Handler = Callable[[Any, Call], Any]
 AsyncHandler = Callable[[Any, Call], Awaitable[Any]]
-StreamHandler = Callable[[Any, Call], Any]
+BidirectionalHandler = Callable[[Any, Call], Any]
 Translate = Callable[[Exception], ApiError | None]
 
 
@@ -78,7 +93,13 @@ def add_service(
     handlers: Mapping[str, Handler],
     translate: Translate = lambda _: None,
 ) -> None:
-    """Serves `service` with synchronous handlers by RPC name. Raises CannotStart when one is missing."""
+    """Serves `service` with synchronous handlers by RPC name.
+
+    Raises CannotStart when one is missing, and for an RPC that streams: those are for asynchronous services.
+    """
+    for method in service.methods:
+        if method.client_streaming or method.server_streaming:
+            raise CannotStart(f"{method.full_name} streams, which a synchronous service cannot.")
     bound = {
         method.name: grpc.unary_unary_rpc_method_handler(
             _sync_behavior(method, handlers[method.name], translate), *_codec(method)
@@ -91,20 +112,29 @@ def add_service(
 def add_async_service(
     server: grpc.aio.Server,
     service: ServiceDescriptor,
-    handlers: Mapping[str, AsyncHandler | StreamHandler],
+    handlers: Mapping[str, AsyncHandler | BidirectionalHandler],
     translate: Translate = lambda _: None,
 ) -> None:
-    """Serves `service` with coroutine handlers; a bidirectional RPC's handler is an async generator."""
+    """Serves `service` with coroutine handlers; that of an internal bidirectional RPC is an async generator.
+
+    An HTTP operation that streams is answered with a Stream. Raises CannotStart when a handler is missing,
+    and for other kinds of streaming.
+    """
     bound: dict[str, Any] = {}
     for method in _complete(service, handlers):
-        if method.client_streaming:
-            bound[method.name] = grpc.stream_stream_rpc_method_handler(
-                _stream_behavior(method, handlers[method.name], translate), *_codec(method)
-            )
-        else:
-            bound[method.name] = grpc.unary_unary_rpc_method_handler(
-                _async_behavior(method, handlers[method.name], translate), *_codec(method)
-            )
+        is_http = bool(operations_of(method))
+        make: Any
+        behavior: Any
+        match method.client_streaming, method.server_streaming:
+            case False, False:
+                make, behavior = grpc.unary_unary_rpc_method_handler, _async_behavior
+            case False, True if is_http:
+                make, behavior = grpc.unary_stream_rpc_method_handler, _streaming_behavior
+            case True, True if not is_http:
+                make, behavior = grpc.stream_stream_rpc_method_handler, _bidirectional_behavior
+            case _:
+                raise CannotStart(f"{method.full_name} streams in a way that is not implemented.")
+        bound[method.name] = make(behavior(method, handlers[method.name], translate), *_codec(method))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, bound),))
 
 
@@ -139,13 +169,18 @@ def _answer(call: Call, result: Any, context: Any) -> Message:
         assert isinstance(result, Message)
         return result
     assert isinstance(result, Reply)
-    trailing = [(HTTP_HEADER_PREFIX + name.lower(), value) for name, value in result.headers]
-    if result.status:
-        trailing.append((HTTP_STATUS_KEY, str(result.status)))
-    if trailing:
-        context.set_trailing_metadata(tuple(trailing))
+    if trailing := _head(result):
+        context.set_trailing_metadata(trailing)
     body: Message = HttpBody(content_type=result.content_type, data=result.body)
     return body
+
+
+def _head(answer: Reply | Stream) -> tuple[tuple[str, str], ...]:
+    """Status and headers of an answer as metadata."""
+    head = [(HTTP_HEADER_PREFIX + name.lower(), value) for name, value in answer.headers]
+    if answer.status:
+        head.append((HTTP_STATUS_KEY, str(answer.status)))
+    return tuple(head)
 
 
 def _as_api_error(error: Exception, translate: Translate, where: str) -> ApiError:
@@ -211,8 +246,49 @@ def _async_behavior(
     return behave
 
 
-def _stream_behavior(
-    method: MethodDescriptor, handler: StreamHandler, translate: Translate
+def _streaming_behavior(
+    method: MethodDescriptor, handler: AsyncHandler, translate: Translate
+) -> Callable[[Any, Any], Awaitable[None]]:
+    requirement = _requirement(method)
+    where = method.full_name
+
+    async def behave(request: Any, context: Any) -> None:
+        started = time.perf_counter()
+        code = "cancelled"
+        try:
+            call = _begin(requirement, context)
+            stream = await handler(request, call)
+            assert isinstance(stream, Stream)
+            call.ensure_required()
+            await _send_chunks(stream, context)
+            code = "ok"
+        except Exception as error:
+            api_error = _as_api_error(error, translate, where)
+            code = api_error.code
+            context.set_trailing_metadata(((STATUS_DETAILS_KEY, api_error.status_details()),))
+            await context.abort(api_error.grpc_code, api_error.message)
+        finally:
+            _observe(where, code, started)
+
+    return behave
+
+
+async def _send_chunks(stream: Stream, context: Any) -> None:
+    """Sends status and headers with the first chunk, and each chunk as soon as it is there."""
+    head: tuple[tuple[str, str], ...] | None = _head(stream)
+    async with aclosing(stream.chunks) as chunks:
+        async for chunk in chunks:
+            content_type = ""
+            if head is not None:
+                await context.send_initial_metadata(head)
+                head, content_type = None, stream.content_type
+            await context.write(HttpBody(content_type=content_type, data=chunk))
+    if head is not None:
+        await context.send_initial_metadata(head)
+
+
+def _bidirectional_behavior(
+    method: MethodDescriptor, handler: BidirectionalHandler, translate: Translate
 ) -> Callable[[Any, Any], Any]:
     where = method.full_name
 

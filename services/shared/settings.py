@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     websocket_max_message_bytes: int = 64 * 1024
     websocket_queue_messages: int = 256
     request_timeout_seconds: float = 30.0
+    stream_idle_timeout_seconds: float = 60.0
     server_tls_enabled: bool = False
 
     # Every process

@@ -78,7 +78,10 @@ class Recorded:
 
 @dataclass
 class EchoServices:
-    """The server. Set `reply`, `error` or `replies[rpc name]` before the request, read `calls` after it."""
+    """The server. Set `reply` or `error` before the request, read `calls` after it.
+
+    handlers: by RPC name, instead of the echo.
+    """
 
     operations: Sequence[HttpOperation] = OPERATIONS
     signer: Signer = field(default_factory=Signer)
@@ -87,6 +90,7 @@ class EchoServices:
     directory_down: bool = False
     reply: Reply = field(default_factory=lambda: Reply(b'{"ok":true}'))
     error: Exception | None = None
+    handlers: dict[str, rpc.AsyncHandler] = field(default_factory=dict)
     before_reply: Callable[[], Awaitable[None]] | None = None
     calls: list[Recorded] = field(default_factory=list)
     key_fetches: int = 0
@@ -97,7 +101,7 @@ class EchoServices:
     async def start(self) -> None:
         self.server = grpc.aio.server(options=rpc.SERVER_OPTIONS)
         for service in _services(self.operations):
-            rpc.add_async_service(self.server, service, {method.name: self._echo(method) for method in service.methods})
+            rpc.add_async_service(self.server, service, self._handlers(service))
         rpc.add_async_service(
             self.server,
             directory_pb2.DESCRIPTOR.services_by_name["Directory"],
@@ -109,6 +113,9 @@ class EchoServices:
         )
         self.port = self.server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self.server.start()
+
+    def _handlers(self, service: ServiceDescriptor) -> dict[str, rpc.AsyncHandler]:
+        return {method.name: self.handlers.get(method.name) or self._echo(method) for method in service.methods}
 
     async def stop(self) -> None:
         assert self.server is not None

@@ -7,6 +7,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from gateway.exchange import Exchange
 from gateway.parameters import MOST_QUERY_FIELDS, RequestReader
 from services.shared.access import Requirement
+from services.shared.declarations import InvalidDeclaration
 from services.shared.errors import ApiError
 from services.shared.operations import HttpOperation
 from tests.gateway.echo_services import OPERATIONS
@@ -210,3 +211,17 @@ def test_a_path_parameter_of_another_type_is_converted() -> None:
     assert _read_with(reader, path=("7",)).value == 7
     for value in ("0", "x", "7.5", "", "99999999999"):
         assert _refusal(lambda value=value: reader.check_path((value,))) == (400, "invalid_id")
+
+
+@pytest.mark.parametrize(
+    ("field_type", "declaration"),
+    [
+        (FIELD.TYPE_INT32, Parameter(minimum=1, default_value="0")),
+        (FIELD.TYPE_BOOL, Parameter(default_value="yes")),
+        (FIELD.TYPE_STRING, Parameter(values=["a"], default_value="b")),
+        (FIELD.TYPE_STRING, Parameter(pattern="[a")),
+    ],
+)
+def test_a_default_or_pattern_that_is_none_stops_the_start(field_type: int, declaration: Parameter) -> None:
+    with pytest.raises(InvalidDeclaration, match=r"t\.Things\.Get cannot be used: the field value: "):
+        _reader(field_type, declaration)

@@ -1,11 +1,8 @@
 """The gateway as a process: how it starts, serves, refuses to start and stops."""
 
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,35 +12,10 @@ import httpx
 import pytest
 
 from tests.gateway.echo_services import EchoServices
-from tests.protos import write_module
+from tests.gateway.process import Process, running, unused_port
+from tests.protos import compiled
 
 pytestmark = pytest.mark.anyio
-
-
-class Process:
-    """`python -m gateway` with its stderr in a file."""
-
-    def __init__(self, project: Path, directory: Path, environment: dict[str, str]) -> None:
-        self._log = directory / "stderr"
-        with self._log.open("wb") as output:
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "gateway"],
-                cwd=project,
-                env=os.environ
-                | {"PYTHONPATH": f"{project}:{project / 'build/stubs'}", "TMI_BUILD_MODE": "test"}
-                | environment,
-                stderr=output,
-            )
-
-    @property
-    def stderr(self) -> str:
-        return self._log.read_text()
-
-    async def ended(self) -> int:
-        with anyio.fail_after(30):
-            while (code := self.popen.poll()) is None:  # noqa: ASYNC110 - what happens elsewhere sets no event here
-                await anyio.sleep(0.01)
-        return code
 
 
 @pytest.fixture
@@ -56,21 +28,14 @@ def processes() -> Iterator[list[Process]]:
         process.popen.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 @pytest.fixture
 def free_port() -> int:
-    return _free_port()
+    return unused_port()
 
 
 @pytest.fixture
 def metrics_port() -> int:
-    return _free_port()
+    return unused_port()
 
 
 @pytest.fixture
@@ -78,31 +43,12 @@ async def gateway(
     services: EchoServices,
     project: Path,
     tmp_path: Path,
-    processes: list[Process],
     free_port: int,
     metrics_port: int,
 ) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
-    address = f"127.0.0.1:{services.port}"
-    names = ("AUTH", "THREAT_MODEL", "COLLABORATION", "HEALTH")
-    environment = {f"TMI_{name}_ADDRESS": address for name in names}
-    environment |= {"TMI_SERVER_PORT": str(free_port), "TMI_MAX_BODY_BYTES": "100000", "TMI_DRAIN_SECONDS": "1"}
-    environment["TMI_METRICS_PORT"] = str(metrics_port)
-    process = Process(project, tmp_path, environment)
-    processes.append(process)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{free_port}") as client:
-        with anyio.fail_after(30):
-            while not await _is_ready(client, services):
-                assert process.popen.poll() is None, process.stderr
-                await anyio.sleep(0.02)
-        services.calls.clear()
+    environment = {"TMI_MAX_BODY_BYTES": "100000", "TMI_METRICS_PORT": str(metrics_port)}
+    async with running(services, project, tmp_path, free_port, environment) as (process, client):
         yield process, client
-
-
-async def _is_ready(client: httpx.AsyncClient, services: EchoServices) -> bool:
-    try:
-        return (await client.get("/me", headers=services.authorization())).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 async def test_serves_over_real_sockets_and_stops_when_told(
@@ -202,8 +148,7 @@ async def test_a_declaration_that_cannot_be_followed_is_one_line_before_anything
     project: Path, tmp_path: Path, processes: list[Process]
 ) -> None:
     """The proto file is found although nothing names it."""
-    write_module(
-        tmp_path,
+    file = compiled(
         """
         service Extra {
           rpc Count(Request) returns (google.api.HttpBody) {
@@ -213,12 +158,12 @@ async def test_a_declaration_that_cannot_be_followed_is_one_line_before_anything
         }
         message Request {}
         """,
+        stubs=tmp_path,
     )
-    path = f"{project}:{project / 'build/stubs'}:{tmp_path}"
-    process = Process(project, tmp_path, {"PYTHONPATH": path, "TMI_SERVER_PORT": "1"})
+    process = Process(project, tmp_path, {"TMI_SERVER_PORT": "1"}, stubs=tmp_path)
     processes.append(process)
     assert await process.ended() == 1
     assert process.stderr == (
-        "gateway: The declaration of tmi.health.test9.Extra.Count cannot be used: "
+        f"gateway: The declaration of {file.package}.Extra.Count cannot be used: "
         "the access ACCESS_ADMIN_STEP_UP is not implemented.\n"
     )

@@ -148,6 +148,29 @@ def test_every_binding_is_an_operation_of_its_own() -> None:
     ]
 
 
+def test_rpcs_may_share_a_message_even_of_another_file() -> None:
+    """What is a path parameter is a matter of each RPC."""
+    file = compiled(
+        """
+        import "tmi/threat_model/v1/threat_models.proto";
+        service Example {
+          rpc GetOne(tmi.threat_model.v1.GetThreatModelRequest) returns (google.api.HttpBody) {
+            option (google.api.http) = {get: "/one/{threat_model_id}"};
+            option (tmi.options.v1.operation) = {access: ACCESS_READER};
+          }
+          rpc GetOther(tmi.threat_model.v1.GetThreatModelRequest) returns (google.api.HttpBody) {
+            option (google.api.http) = {get: "/other"};
+            option (tmi.options.v1.operation) = {access: ACCESS_READER};
+          }
+        }
+        """
+    )
+    one, other = http_operations([file])
+    assert one.path_parameters == ("threat_model_id",)
+    assert other.path_parameters == ()
+    assert [[field.name for field, _ in each.parameters] for each in (one, other)] == [["threat_model_id"]] * 2
+
+
 def test_every_proto_file_of_the_project_is_found(project: Path) -> None:
     written = sorted(str(path.relative_to(project / "proto")) for path in (project / "proto").rglob("*.proto"))
     assert [file.name for file in declared_files()] == written
