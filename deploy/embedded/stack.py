@@ -10,7 +10,7 @@ and the benchmark have one of their own in a temporary folder on free ports.
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -26,7 +26,9 @@ from deploy.embedded.valkey import EmbeddedValkey
 _START_SECONDS = 90.0
 GATEWAYS_FILE = "gateways"
 """File among the pid files that lists the gateways' URLs while the stack runs."""
-_SINGLE_SERVICES = ("auth", "threat-model", "health")
+_SINGLE_SERVICES = ("auth", "threat-model", "worker", "health")
+_COMMANDS = {"worker": ("services.threat_model", "work")}
+"""Processes that are started in another way than as `services.<name>`."""
 
 
 class Stack:
@@ -206,22 +208,22 @@ class Stack:
         }
         common = self._common_settings(gateway_ports[0])
         for name in self._counts:
-            if name != "gateway":
+            if name not in ("gateway", "worker"):  # nobody calls a worker
                 addresses = [f"{LOOPBACK}:{port}" for each, _, port in services.values() if each == name]
                 variable = f"TMI_{name.replace('-', '_').upper()}_ADDRESS"
                 common[variable] = ",".join(addresses)
         programs = []
         for name, number, port in services.values():
-            module = f"services.{name.replace('-', '_')}"
+            command = _COMMANDS.get(name, (f"services.{name.replace('-', '_')}",))
             own = {"TMI_GRPC_PORT": str(port)}
             programs.append(
-                self._program(registry, name, number, module, common | own, grpc_serving(f"{LOOPBACK}:{port}"))
+                self._program(registry, name, number, command, common | own, grpc_serving(f"{LOOPBACK}:{port}"))
             )
         for number, port in enumerate(gateway_ports, start=1):
             self.gateway_urls.append(f"http://localhost:{port}")
             check = http_ok(f"http://{LOOPBACK}:{port}/readyz")
             own = {"TMI_SERVER_PORT": str(port)}
-            programs.append(self._program(registry, "gateway", number, "gateway", common | own, check))
+            programs.append(self._program(registry, "gateway", number, ("gateway",), common | own, check))
         return programs
 
     def _common_settings(self, first_port: int) -> dict[str, str]:
@@ -242,7 +244,7 @@ class Stack:
         registry: PortRegistry,
         name: str,
         number: int,
-        module: str,
+        command: Sequence[str],
         environment: dict[str, str],
         is_ready: Callable[[], bool],
     ) -> Program:
@@ -250,7 +252,7 @@ class Stack:
         return Program(
             name=name,
             number=number,
-            command=[sys.executable, "-m", module],
+            command=[sys.executable, "-m", *command],
             environment=environment,
             is_ready=is_ready,
             log=self._log(f"{name}-{number}"),

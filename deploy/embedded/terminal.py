@@ -14,6 +14,7 @@ _NAMES = {
     "valkey": "Valkey",
     "auth": "auth",
     "threat-model": "threat-model",
+    "worker": "worker",
     "collaboration": "collaboration",
     "health": "health",
     "gateway": "gateway",

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
@@ -10,6 +11,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from services.shared import sql_dialect
 from services.shared.constraints import Constraints
 from services.shared.errors import ApiError, unavailable
 from services.shared.principal import current_call
@@ -98,6 +100,18 @@ class Database:
             return result
 
         return self._attempt(self.engine.begin, work_and_check)
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[bool]:
+        """Tries to hold the lock `name` of this service for the block, over any number of transactions.
+
+        False when another process holds it. On SQLite it excludes nobody.
+        """
+        with (
+            self._autocommit.connect() as connection,
+            sql_dialect.advisory_lock(connection, f"{self.schema}.{name}") as locked,
+        ):
+            yield locked
 
     def _attempt(self, open_connection: Callable[[], Any], work: Callable[[Connection], Result]) -> Result:
         for attempt in range(1, _ATTEMPTS + 1):

@@ -35,10 +35,15 @@ def address(settings: Settings) -> str:
     return f"{settings.grpc_interface}:{settings.grpc_port}"
 
 
-def run(settings: Settings, add_services: Callable[[grpc.Server], Sequence[str]]) -> None:
+def run(
+    settings: Settings,
+    add_services: Callable[[grpc.Server], Sequence[str]],
+    before_stop: Callable[[], None] = lambda: None,
+) -> None:
     """Serves synchronous services until SIGTERM or SIGINT.
 
-    add_services binds them to the server and returns their full names. Raises PortTaken.
+    add_services binds them to the server and returns their full names. before_stop is called when the process
+    has begun to drain. Raises PortTaken.
     """
     server = grpc.server(ThreadPoolExecutor(settings.grpc_workers, "rpc"), options=SERVER_OPTIONS)
     names = add_services(server)
@@ -57,6 +62,7 @@ def run(settings: Settings, add_services: Callable[[grpc.Server], Sequence[str]]
     stop.wait()
     logger.info("draining")
     health_servicer.enter_graceful_shutdown()
+    before_stop()
     server.stop(settings.drain_seconds).wait()
     logger.info("stopped")
 

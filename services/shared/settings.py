@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -120,6 +120,9 @@ class Settings(BaseSettings):
     require_if_match: bool = False
     host_grace_seconds: float = 15.0
     websocket_inactivity_timeout_seconds: float = 300.0
+    operation_log_retention_days: PositiveInt = 90
+    tombstone_retention_days: PositiveInt = 30
+    audit_retention_days: PositiveInt = 365
     operator_name: str = ""
     operator_contact: str = ""
     build_commit: str = Field(default="", description="Commit shown in the build id.")

@@ -1,4 +1,5 @@
-"""`python -m services.threat_model`: serves. `… migrate`: brings the schema up to date."""
+"""`python -m services.threat_model`: serves. `… work`: publishes events, deletes what is no longer kept. `… migrate`:
+brings the schema up to date."""
 
 import argparse
 import sys
@@ -15,15 +16,20 @@ from services.shared.startup import run
 from services.threat_model.people.directory import AuthDirectory
 from services.threat_model.schema import SCHEMA
 from services.threat_model.service import add_services
+from services.threat_model.worker.outbox import Publisher
+from services.threat_model.worker.worker import Worker
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+PUBLISHERS: Sequence[Publisher] = ()
+"""Who is handed each event of the outbox."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m services.threat_model", description=__doc__)
     parser.add_argument("command", nargs="?", default="serve", choices=_COMMANDS)
-    return run("threat_model", _COMMANDS[parser.parse_args(arguments).command])
+    command = parser.parse_args(arguments).command
+    return run("worker" if command == "work" else "threat_model", _COMMANDS[command])
 
 
 def _migrate(settings: Settings) -> None:
@@ -49,7 +55,13 @@ def _serve(settings: Settings) -> None:
         )
 
 
-_COMMANDS = {"serve": _serve, "migrate": _migrate}
+def _work(settings: Settings) -> None:
+    worker = Worker(_migrated_database(settings), settings, PUBLISHERS)
+    worker.start()
+    server.run(settings, lambda _: [], before_stop=worker.stop)
+
+
+_COMMANDS = {"serve": _serve, "work": _work, "migrate": _migrate}
 
 
 if __name__ == "__main__":

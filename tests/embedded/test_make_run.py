@@ -106,7 +106,7 @@ def test_it_starts_restarts_what_dies_stops_everything_and_starts_again_on_the_s
     assert f"http://localhost:{port}" in running.output
     pids = running.pids()
     assert set(pids) == {
-        *("postgres-1", "valkey-1", "auth-1", "threat-model-1", "health-1", "gateway-1"),
+        *("postgres-1", "valkey-1", "auth-1", "threat-model-1", "worker-1", "health-1", "gateway-1"),
         *("collaboration-1", "collaboration-2"),
     }
     assert {file.stem for file in (own_folder / "log").glob("*.log")} == set(pids)

@@ -29,6 +29,7 @@ def start(project: Path, *arguments: str, **environment: str) -> "subprocess.Pop
         ({}, "TMI_DATABASE_URL"),
         ({"TMI_DATABASE_URL": "oracle://x"}, "oracle"),
         ({"TMI_DATABASE_URL": "sqlite://", "TMI_GRPC_PORT": "many"}, "TMI_GRPC_PORT"),
+        ({"TMI_DATABASE_URL": "sqlite://", "TMI_AUDIT_RETENTION_DAYS": "0"}, "TMI_AUDIT_RETENTION_DAYS"),
     ],
 )
 def test_what_prevents_the_start_is_said_in_one_line(project: Path, environment: dict[str, str], reason: str) -> None:

@@ -1,6 +1,8 @@
 """Statements that are prepared once, write several rows, or lock."""
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -263,3 +265,21 @@ def lock_migrations(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(7203451)"))
     else:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@contextmanager
+def advisory_lock(connection: Connection, name: str) -> Iterator[bool]:
+    """Tries to take the lock `name` of the database for the block; False when another connection holds it.
+
+    The lock goes with its connection, so that nobody keeps it who has died. SQLite has none: True for all.
+    """
+    if not is_postgresql(connection):
+        yield True
+        return
+    key = {"key": int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)}
+    locked = bool(connection.execute(text("SELECT pg_try_advisory_lock(CAST(:key AS bigint))"), key).scalar_one())
+    try:
+        yield locked
+    finally:
+        if locked:
+            connection.execute(text("SELECT pg_advisory_unlock(CAST(:key AS bigint))"), key)

@@ -25,9 +25,10 @@ audit_entries = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Index("ix_audit_entries_root", "root_id", "created_at", "id"),
     Index("ix_audit_entries_object", "object_id", "created_at", "id"),
+    Index("ix_audit_entries_created", "created_at", "id"),
 )
 
-# Events to be published: written with the change, taken by a publisher afterwards.
+# Events to be published: written with the change, published by a worker afterwards.
 outbox = Table(
     "outbox",
     metadata,
@@ -39,4 +40,5 @@ outbox = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("published_at", UtcDateTime),
 )
-Index("ix_outbox_unpublished", outbox.c.id, postgresql_where=outbox.c.published_at.is_(None))
+_unpublished = outbox.c.published_at.is_(None)
+Index("ix_outbox_unpublished", outbox.c.id, postgresql_where=_unpublished, sqlite_where=_unpublished)

@@ -1,9 +1,9 @@
-"""History that can be given back: inverses in the log, which has a row for every change of the cells."""
+"""History that can be given back and does not grow for ever: inverses in the log, schedules of the worker."""
 
 import sqlalchemy as sa
 from alembic import op
 
-from services.shared.sql_dialect import is_postgresql
+from services.shared.sql_dialect import UtcDateTime, is_postgresql
 
 revision = "0002"
 down_revision = "0001"
@@ -21,3 +21,22 @@ def upgrade() -> None:
         log.alter_column("initiating_user", existing_type=sa.Text(), nullable=True)
         log.alter_column("operation", existing_type=sa.Text(), nullable=True)
     op.create_index("ix_diagram_operations_created", "diagram_operations", ["created_at"], schema=SCHEMA)
+    op.create_index("ix_audit_entries_created", "audit_entries", ["created_at", "id"], schema=SCHEMA)
+    op.create_table(
+        "schedules",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("finished_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_schedules"),
+        schema=SCHEMA,
+    )
+    # SQLite now has it for unpublished events only, as PostgreSQL always had.
+    op.drop_index("ix_outbox_unpublished", "outbox", schema=SCHEMA)
+    unpublished = sa.text("published_at IS NULL")
+    op.create_index(
+        "ix_outbox_unpublished",
+        "outbox",
+        ["id"],
+        schema=SCHEMA,
+        postgresql_where=unpublished,
+        sqlite_where=unpublished,
+    )
