@@ -16,7 +16,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from services.shared import log, metrics
+from services.shared import deadline, log, metrics
 from services.shared.errors import STATUS_DETAILS_KEY, ApiError
 from services.shared.operations import HttpOperation, declaration_of
 from services.shared.principal import Call, authorize, call_from_metadata
@@ -159,6 +159,7 @@ def _sync_behavior(method: MethodDescriptor, handler: Handler, translate: Transl
 
     def behave(request: Any, context: grpc.ServicerContext) -> Message:
         started = time.perf_counter()
+        deadline.follow(context)
         try:
             call = _begin(operation, context)
             answer = _answer(operation, handler(request, call), context)

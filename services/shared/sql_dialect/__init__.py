@@ -29,7 +29,7 @@ from services.shared.sql_dialect.statements import (
     is_postgresql,
     lock_migrations,
 )
-from services.shared.sql_dialect.violations import Rule, Violation, violation_of
+from services.shared.sql_dialect.violations import Rule, Violation, is_lock_timeout, violation_of
 
 __all__ = [
     "InsertRows",
@@ -51,6 +51,7 @@ __all__ = [
     "WriteReturning",
     "WriteTogether",
     "insert",
+    "is_lock_timeout",
     "is_one_of",
     "is_postgresql",
     "json_array",
