@@ -1,6 +1,8 @@
 """The SQL database of a service: engine, transactions, and what its failures mean to a client."""
 
 import logging
+import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from services.shared import sql_dialect
+from services.shared import deadline, sql_dialect
 from services.shared.constraints import Constraints
 from services.shared.errors import ApiError, unavailable
 from services.shared.principal import current_call
@@ -23,7 +25,12 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
+_QUERY_CANCELED = "57014"
 _ATTEMPTS = 3
+_FIRST_RETRY_SECONDS = 0.01
+_THREADS_FOR_READS = 2
+_PATIENCE_SECONDS = 1.0
+"""How long the transactions that run may take none forward before further ones are refused."""
 
 
 def normalise(url: str) -> URL:
@@ -51,14 +58,36 @@ def service_metadata(schema: str) -> MetaData:
 
 
 class Database:
-    """Connections of one service. `schema` is its own on PostgreSQL; SQLite has one for all."""
+    """Connections of one service. `schema` is its own on PostgreSQL; SQLite has one for all.
 
-    def __init__(self, url: str, schema: str, *, pool_size: int = 20) -> None:
+    A write that waits for a row which somebody else holds keeps a thread and a connection. It waits
+    `lock_timeout_seconds` at most, and `writers` bounds how many transactions there are at once, so that
+    reads, which wait for no row, always find a thread. No statement may take longer than
+    `statement_timeout_seconds`, nor a transaction be idle for so long.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        schema: str,
+        *,
+        pool_size: int = 20,
+        writers: int = 6,
+        lock_timeout_seconds: float = 5.0,
+        statement_timeout_seconds: float = 20.0,
+    ) -> None:
         parsed = normalise(url)
         self.schema = schema
         if parsed.get_backend_name() == "sqlite":
-            self.engine = _sqlite_engine(parsed, schema)
+            self.engine = _sqlite_engine(parsed, schema, lock_timeout_seconds)
         else:
+            options = {
+                "timezone": "UTC",
+                "default_transaction_isolation": r"read\ committed",
+                "lock_timeout": _milliseconds(lock_timeout_seconds),
+                "statement_timeout": _milliseconds(statement_timeout_seconds),
+                "idle_in_transaction_session_timeout": _milliseconds(statement_timeout_seconds),
+            }
             self.engine = create_engine(
                 parsed,
                 pool_size=pool_size,
@@ -66,9 +95,14 @@ class Database:
                 pool_use_lifo=True,  # keeps few connections busy, whose prepared statements are warm
                 pool_timeout=5,
                 pool_recycle=240,
-                connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c statement_timeout=30000"},
+                connect_args={
+                    "connect_timeout": 5,
+                    "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+                },
             )
+        event.listen(self.engine, "before_cursor_execute", _stop_after_deadline)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._writers = _Writers(writers)
 
     @classmethod
     def from_settings(cls, settings: Settings, schema: str) -> "Database":
@@ -76,7 +110,14 @@ class Database:
         if not settings.database_url:
             raise CannotStart("TMI_DATABASE_URL is not set: name a database, such as postgresql://localhost/tmi.")
         try:
-            return cls(settings.database_url, schema, pool_size=settings.db_max_open_conns)
+            return cls(
+                settings.database_url,
+                schema,
+                pool_size=settings.db_max_open_conns,
+                writers=max(1, min(settings.grpc_workers, settings.db_max_open_conns) - _THREADS_FOR_READS),
+                lock_timeout_seconds=min(settings.db_lock_timeout_seconds, settings.request_timeout_seconds),
+                statement_timeout_seconds=min(settings.db_statement_timeout_seconds, settings.request_timeout_seconds),
+            )
         except (ValueError, ArgumentError) as error:
             raise CannotStart(f"TMI_DATABASE_URL cannot be used: {error}.") from error
 
@@ -85,21 +126,24 @@ class Database:
         return self._attempt(self._autocommit.connect, work)
 
     def write(self, work: Callable[[Connection], Result], *, before_role: bool = False) -> Result:
-        """Runs `work` in one transaction. It may run again after a serialization failure.
+        """Runs `work` in one transaction. It may run again after a deadlock or a serialization failure.
 
         In a call of an operation that asks for a role, nothing is committed before the handler has
         required it: raises RoleNotRequired. before_role: what is written is allowed to every caller.
+        Raises ApiError 503 while too many others write and none of them gets on, and when the deadline of
+        the call is over before COMMIT.
         """
         call = None if before_role else current_call.get()
-        if call is None:
-            return self._attempt(self.engine.begin, work)
 
         def work_and_check(connection: Connection) -> Result:
             result = work(connection)
-            call.ensure_required()
+            if call is not None:
+                call.ensure_required()
+            deadline.check()
             return result
 
-        return self._attempt(self.engine.begin, work_and_check)
+        with self._writers.one():
+            return self._attempt(self.engine.begin, work_and_check)
 
     @contextmanager
     def lock(self, name: str) -> Iterator[bool]:
@@ -115,6 +159,7 @@ class Database:
 
     def _attempt(self, open_connection: Callable[[], Any], work: Callable[[Connection], Result]) -> Result:
         for attempt in range(1, _ATTEMPTS + 1):
+            deadline.check()
             finished = False
             try:
                 with open_connection() as connection:
@@ -127,7 +172,8 @@ class Database:
                 lost_early = error.connection_invalidated and not finished
                 if attempt == _ATTEMPTS or not (lost_early or _sqlstate(error) in _RETRYABLE_SQLSTATES):
                     raise
-                time.sleep(0.01 * attempt)
+                # Those who met in a deadlock would meet again if they waited equally long.
+                time.sleep(random.uniform(0.5, 1.5) * _FIRST_RETRY_SECONDS * 2**attempt)  # noqa: S311
         raise AssertionError("the loop returns or raises")
 
     def wait_until_reachable(self, should_stop: Callable[[], bool] = lambda: False) -> None:
@@ -143,15 +189,54 @@ class Database:
                 delay = min(delay * 2, 5.0)
 
 
+class _Writers:
+    """Bounds how many transactions run at once."""
+
+    def __init__(self, most: int) -> None:
+        self._free = threading.Semaphore(most)
+        self._moved_at = time.monotonic()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Holds a place. Raises ApiError 503 when nobody has taken or left one for a while.
+
+        Whoever waits for a place keeps a thread that reads need. So waiting ends a while after the last
+        movement, not after its own beginning: while all others are stuck nobody waits at all.
+        """
+        patience = self._moved_at + _PATIENCE_SECONDS - time.monotonic()
+        if not self._free.acquire(timeout=max(0.0, patience)):
+            raise unavailable("Too many changes wait for others to finish: try again.", 1)
+        self._moved_at = time.monotonic()
+        try:
+            yield
+        finally:
+            self._moved_at = time.monotonic()
+            self._free.release()
+
+
+def _stop_after_deadline(*_: Any) -> None:
+    deadline.check()
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
 def translate_database_error(error: Exception, constraints: Constraints) -> ApiError | None:
     """503 when the database cannot serve, 409 or 400 for a violated constraint; None for what is no such error."""
     if isinstance(error, PoolTimeout):
         return unavailable("The database is busy.")
-    if isinstance(error, DBAPIError) and (violated := constraints.translate(error)):
+    if not isinstance(error, DBAPIError):
+        return None
+    if violated := constraints.translate(error):
         return violated
-    if isinstance(error, DBAPIError) and (
-        isinstance(error, OperationalError) or error.connection_invalidated or _sqlstate(error) in _RETRYABLE_SQLSTATES
-    ):
+    if sql_dialect.is_lock_timeout(error):
+        return unavailable("The object is being changed by somebody else: try again.", 1)
+    if _sqlstate(error) in _RETRYABLE_SQLSTATES:
+        return unavailable("Several requests change the same objects at once: try again.", 1)
+    if _sqlstate(error) == _QUERY_CANCELED:
+        return unavailable("The database took too long for this request.")
+    if isinstance(error, OperationalError) or error.connection_invalidated:
         return unavailable("The database is not available at the moment.")
     return None
 
@@ -160,7 +245,7 @@ def _sqlstate(error: DBAPIError) -> str:
     return getattr(error.orig, "sqlstate", None) or ""
 
 
-def _sqlite_engine(url: URL, schema: str) -> Engine:
+def _sqlite_engine(url: URL, schema: str, lock_timeout_seconds: float) -> Engine:
     engine = create_engine(url, execution_options={"schema_translate_map": {schema: None}})
 
     @event.listens_for(engine, "connect")
@@ -168,7 +253,7 @@ def _sqlite_engine(url: URL, schema: str) -> Engine:
         connection.isolation_level = None  # SQLAlchemy's BEGIN below decides, not the driver
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA busy_timeout=5000")
+        connection.execute(f"PRAGMA busy_timeout={_milliseconds(lock_timeout_seconds)}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

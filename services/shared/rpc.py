@@ -18,7 +18,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from services.shared import log, metrics
+from services.shared import deadline, log, metrics
 from services.shared.access import Requirement
 from services.shared.errors import STATUS_DETAILS_KEY, ApiError
 from services.shared.operations import operations_of
@@ -204,6 +204,7 @@ def _sync_behavior(method: MethodDescriptor, handler: Handler, translate: Transl
 
     def behave(request: Any, context: grpc.ServicerContext) -> Message:
         started = time.perf_counter()
+        deadline.follow(context)
         try:
             call = _begin(requirement, context)
             answer = _answer(call, handler(request, call), context)

@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     # Stores
     database_url: str = ""
     db_max_open_conns: int = 20
+    db_lock_timeout_seconds: float = 5.0
+    db_statement_timeout_seconds: float = 20.0
     redis_url: str = ""
 
     # Identity

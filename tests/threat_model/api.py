@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -121,6 +121,7 @@ class Api:
     database: Database
     directory: Directory
     caller: Principal = field(default_factory=new_user)
+    timeout_seconds: float = 20.0
 
     def __getattr__(self, rpc: str) -> Any:
         if rpc not in OPERATIONS:
@@ -130,6 +131,10 @@ class Api:
     def as_caller(self, caller: Principal) -> "Api":
         """The same service, somebody else."""
         return Api(self.channel, self.database, self.directory, caller)
+
+    def with_timeout(self, seconds: float) -> "Api":
+        """The same caller, with another deadline."""
+        return replace(self, timeout_seconds=seconds)
 
     def call(self, operation: HttpOperation, body: Any = None, **fields: Any) -> Answer:
         """Raises ApiError for an error."""
@@ -145,7 +150,7 @@ class Api:
         )
         metadata = ((PRINCIPAL_KEY, self.caller.SerializeToString()), (REQUEST_ID_KEY, "test"))
         try:
-            answer, state = rpc.with_call(request, metadata=metadata, timeout=20)
+            answer, state = rpc.with_call(request, metadata=metadata, timeout=self.timeout_seconds)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
         trailing = {key: str(value) for key, value in state.trailing_metadata()}

@@ -6,6 +6,7 @@ from functools import partial
 from threading import Barrier
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from services.shared.errors import ApiError
@@ -59,6 +60,50 @@ def test_writers_without_if_match_are_serialised_and_nothing_is_lost(api: Api) -
     final = api.GetDiagram(**scope).body
     assert {cell["id"] for cell in final["cells"]} == set(IDS)
     assert (final["update_vector"], final["version"]) == (len(IDS), len(IDS) + 1)
+
+
+@pytest.mark.parametrize("rpc", ["PatchThreat", "PatchThreatModel", "PatchDiagram"])
+def test_writers_who_append_to_one_list_lose_nothing(api: Api, rpc: str) -> None:
+    tm = api.new_threat_model()["id"]
+    scope = {"threat_model_id": tm}
+    if rpc == "PatchThreat":
+        scope["threat_id"] = api.threat(tm)["id"]
+    if rpc == "PatchDiagram":
+        scope["diagram_id"] = api.diagram(tm)["id"]
+
+    def append(number: int) -> Any:
+        pair = {"key": f"key-{number}", "value": str(number)}
+        return getattr(api, rpc)([{"op": "add", "path": "/metadata/-", "value": pair}], **scope)
+
+    results = at_once(*(partial(append, number) for number in range(15)))
+    assert sorted(result.version for result in results) == list(range(2, 17))
+    final = getattr(api, rpc.replace("Patch", "Get"))(**scope).body
+    assert {pair["key"] for pair in final["metadata"]} == {f"key-{number}" for number in range(15)}
+
+
+def test_a_writer_who_waited_sees_what_is_stored_beside_the_row(api: Api) -> None:
+    """Who replaces a whole list removes what the one before has put there, be it rows of another table."""
+    tm = api.new_threat_model()["id"]
+    scope = {"threat_model_id": tm, "diagram_id": api.diagram(tm)["id"]}
+
+    def replace_cells(cell_id: str) -> Any:
+        return api.PatchDiagram([{"op": "replace", "path": "/cells", "value": [node(cell_id)]}], **scope)
+
+    def replace_access(number: int) -> Any:
+        group = {"principal_type": "group", "provider": "acme", "provider_id": f"g{number}", "role": "reader"}
+        return api.ReplaceThreatModel({"name": "x", "authorization": [group]}, threat_model_id=tm)
+
+    api.new_threat_model(
+        authorization=[
+            {"principal_type": "group", "provider": "acme", "provider_id": f"g{n}", "role": "reader"} for n in range(15)
+        ]
+    )
+    results = at_once(*(partial(replace_cells, cell_id) for cell_id in IDS[:15]))
+    assert [len(result.body["cells"]) for result in results] == [1] * 15
+    assert len(api.GetDiagram(**scope).body["cells"]) == 1
+    results = at_once(*(partial(replace_access, number) for number in range(15)))
+    assert [len(result.body["authorization"]) for result in results] == [2] * 15
+    assert len(api.GetThreatModel(threat_model_id=tm).body["authorization"]) == 2
 
 
 def test_patches_of_the_authorization_list_do_not_overwrite_each_other(api: Api) -> None:

@@ -32,7 +32,7 @@ from services.shared.sql_dialect.statements import (
     is_postgresql,
     lock_migrations,
 )
-from services.shared.sql_dialect.violations import Rule, Violation, violation_of
+from services.shared.sql_dialect.violations import Rule, Violation, is_lock_timeout, violation_of
 
 __all__ = [
     "InsertReturning",
@@ -57,6 +57,7 @@ __all__ = [
     "WriteTogether",
     "advisory_lock",
     "insert",
+    "is_lock_timeout",
     "is_one_of",
     "is_postgresql",
     "json_array",

@@ -260,8 +260,10 @@ def is_postgresql(connection: Connection) -> bool:
 
 
 def lock_migrations(connection: Connection) -> None:
-    """Serialises migrations across replicas until the transaction ends."""
+    """Serialises migrations across replicas until the transaction ends, for as long as they take."""
     if is_postgresql(connection):
+        connection.execute(text("SET LOCAL lock_timeout = 0"))
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(7203451)"))
     else:
         connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""Which rule of the schema a write broke, as the drivers say it."""
+"""Why a statement failed, as the drivers say it: the rule of the schema that it broke, a lock."""
 
 import re
 import sqlite3
@@ -68,6 +68,14 @@ def violation_of(error: DBAPIError, metadata: MetaData) -> Violation | None:
     if rule is None and isinstance(error, DataError):
         rule = Rule.VALUE
     return Violation(rule, name) if rule else None
+
+
+def is_lock_timeout(error: DBAPIError) -> bool:
+    """Whether a statement gave up waiting for what another transaction holds."""
+    cause = error.orig
+    if isinstance(cause, psycopg.errors.LockNotAvailable):
+        return True
+    return isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorname", "").startswith("SQLITE_BUSY")
 
 
 def _sqlite_name(message: str, metadata: MetaData) -> str:

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import grpc
 
+from services.shared import deadline
 from services.shared.errors import from_rpc_error
 from services.shared.principal import Call, metadata_for
 from tmi.auth.v1.directory_pb2 import PrincipalQuery, PrincipalRecord, ResolvePrincipalsRequest
@@ -31,7 +32,9 @@ class AuthDirectory:
         """Records in the order of the queries. Raises ApiError 503 when auth cannot be reached."""
         try:
             response = self._stub.ResolvePrincipals(
-                ResolvePrincipalsRequest(queries=queries), timeout=_TIMEOUT_SECONDS, metadata=metadata_for(call)
+                ResolvePrincipalsRequest(queries=queries),
+                timeout=min(_TIMEOUT_SECONDS, deadline.seconds_left()),
+                metadata=metadata_for(call),
             )
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error

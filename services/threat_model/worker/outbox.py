@@ -18,7 +18,7 @@ BATCH = 100
 
 _c = outbox.c
 _TAKE = (
-    select(_c.id, _c.event_type, _c.threat_model_id, _c.object_id, _c.payload, _c.created_at)
+    select(_c.id, _c.event_type, _c.root_id, _c.object_id, _c.payload, _c.created_at)
     .where(_c.published_at.is_(None))
     .order_by(_c.id)
     .limit(BATCH)
@@ -34,7 +34,7 @@ class Event:
 
     id: int
     event_type: str
-    threat_model_id: str
+    root_id: str
     object_id: str
     payload: Any
     created_at: datetime

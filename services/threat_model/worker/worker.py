@@ -11,7 +11,7 @@ from services.shared import rfc3339
 from services.shared.database import Database, translate_database_error
 from services.shared.metrics import ERRORS
 from services.shared.settings import Settings
-from services.threat_model.schema import metadata
+from services.threat_model.schema import CONSTRAINTS, metadata
 from services.threat_model.worker import metrics, outbox, retention
 from services.threat_model.worker.schedules import Schedule, run_if_due
 
@@ -111,7 +111,7 @@ class Worker:
         try:
             work()
         except Exception as error:
-            if translate_database_error(error):
+            if translate_database_error(error, CONSTRAINTS):
                 logger.warning("the database is away", extra={"task": task, "error": type(error).__name__})
             else:
                 ERRORS.labels(f"worker: {task}").inc()

@@ -58,7 +58,7 @@ def add_events(database: Database, count: int, **values: Any) -> None:
     rows = [
         {
             "event_type": "threat.created",
-            "threat_model_id": str(uuid.uuid4()),
+            "root_id": str(uuid.uuid4()),
             "object_id": str(uuid.uuid4()),
             "payload": {"number": number},
             "created_at": now - timedelta(minutes=count - number),

@@ -44,14 +44,14 @@ def test_an_event_says_what_was_written_down(database: Database) -> None:
     add_events(database, 1, event_type="diagram.updated", payload={"version": 3, "actor": {"display_name": "Åsa"}})
     row = database.read(lambda connection: connection.execute(select(outbox)).one())
     (event,) = database.write(lambda connection: publish(connection, [], NOW))
-    assert event == Event(row.id, "diagram.updated", row.threat_model_id, row.object_id, row.payload, row.created_at)
+    assert event == Event(row.id, "diagram.updated", row.root_id, row.object_id, row.payload, row.created_at)
     assert event.payload["actor"]["display_name"] == "Åsa"
 
 
 def test_a_publisher_that_fails_leaves_the_batch_and_what_others_wrote_is_taken_back(database: Database) -> None:
     def writes(connection: Connection, events: Sequence[Event]) -> None:
         row = {"event_type": "written", "payload": {}, "created_at": NOW, "published_at": NOW}
-        ids = {"threat_model_id": events[0].threat_model_id, "object_id": events[0].object_id}
+        ids = {"root_id": events[0].root_id, "object_id": events[0].object_id}
         connection.execute(outbox.insert(), row | ids)
 
     def fails(connection: Connection, events: Sequence[Event]) -> None:

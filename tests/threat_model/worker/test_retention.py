@@ -103,7 +103,7 @@ def test_audit_entries_go_except_those_that_say_that_a_threat_model_was_deleted(
             [
                 {
                     "id": str(uuid.uuid4()),
-                    "threat_model_id": str(uuid.uuid4()),
+                    "root_id": str(uuid.uuid4()),
                     "object_id": str(uuid.uuid4()),
                     "object_type": object_type,
                     "change_type": change_type,
@@ -182,7 +182,7 @@ def test_what_is_restored_while_a_batch_runs_stays(world: World) -> None:
             age(world.database, threats, threats.c.id == first, deleted_at=None)
         return result
 
-    world.database.write = restore_before_the_next_one  # type: ignore[method-assign]
+    world.database.write = restore_before_the_next_one  # type: ignore[method-assign, assignment]
     try:
         assert prune(world.database, prune_tombstones) == [1]
     finally:
