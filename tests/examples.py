@@ -24,6 +24,7 @@ PATH_VALUES: dict[str, str] = {
 
 QUERY_VALUES: dict[str, str] = {
     "session_id": _UNKNOWN_ID,
+    "threat_ids": _UNKNOWN_ID,
 }
 """By name of a query parameter without which an operation is 400: a value of the right form."""
 
@@ -50,6 +51,11 @@ BODIES: dict[str, Any] = {
     "createAsset": _ASSET,
     "replaceAsset": _ASSET,
     "patchAsset": _RENAME,
+    "bulkCreateAssets": [_ASSET],
+    "bulkReplaceAssets": [_ASSET | {"id": _UNKNOWN_ID}],
+    "bulkCreateThreats": [_THREAT],
+    "bulkReplaceThreats": [_THREAT | {"id": _UNKNOWN_ID}],
+    "bulkPatchThreats": {"patches": [{"id": _UNKNOWN_ID, "operations": _RENAME}]},
     "createMetadata": _ENTRIES[0],
     "replaceMetadata": {"value": "changed"},
     "bulkCreateMetadata": _ENTRIES,

@@ -14,7 +14,8 @@ from services.threat_model.diagrams.declaration import DIAGRAMS
 from services.threat_model.models.declaration import threat_model
 from services.threat_model.people.copies import Principals
 from services.threat_model.people.directory import PrincipalDirectory
-from services.threat_model.resources.declaration import Registry
+from services.threat_model.resources.bulk import Bulk
+from services.threat_model.resources.declaration import Registry, Resource
 from services.threat_model.resources.metadata import Metadata
 from services.threat_model.resources.owners import Owners
 from services.threat_model.resources.reading import Reading
@@ -45,7 +46,7 @@ SERVICES: Mapping[str, ServiceDescriptor] = {
     "asset": assets_pb2.DESCRIPTOR.services_by_name["Assets"],
     "threat": threats_pb2.DESCRIPTOR.services_by_name["Threats"],
 }
-"""The gRPC service with the six operations of each resource, by kind."""
+"""The gRPC service with the operations of each resource, by kind: six, and those of the bulk ones that it declares."""
 
 METADATA_SERVICE: ServiceDescriptor = metadata_pb2.DESCRIPTOR.services_by_name["Metadata"]
 RESTORING_SERVICE: ServiceDescriptor = restoring_pb2.DESCRIPTOR.services_by_name["Restoring"]
@@ -79,10 +80,13 @@ def http_handlers(
     resources = registry(people)
     rows = [Rows(resource, resources) for resource in resources.resources]
     owners = Owners(rows)
-    http: list[tuple[ServiceDescriptor, Mapping[str, Handler]]] = [
-        (SERVICES[each.resource.kind], _six_operations(each, database, require_if_match=require_if_match))
-        for each in rows
-    ]
+    http: list[tuple[ServiceDescriptor, Mapping[str, Handler]]] = []
+    for each in rows:
+        service = SERVICES[each.resource.kind]
+        handlers = _six_operations(each, database, require_if_match=require_if_match)
+        bulk = _bulk_operations(each, database)
+        declared = {method.name for method in service.methods}
+        http.append((service, handlers | {name: bulk[name] for name in bulk.keys() & declared}))
     http.append((METADATA_SERVICE, _metadata_operations(Metadata(owners, database))))
     http.append((RESTORING_SERVICE, {"Restore": Restoring(owners, database).restore}))
     return http
@@ -90,7 +94,7 @@ def http_handlers(
 
 def _six_operations(rows: Rows, database: Database, *, require_if_match: bool) -> dict[str, Handler]:
     """By RPC name."""
-    name, names = rows.resource.name, rows.resource.plural.title().replace("_", "")
+    name, names = rows.resource.name, _names(rows.resource)
     reading = Reading(rows, database)
     writing = Writing(rows, database, require_if_match=require_if_match)
     return {
@@ -101,6 +105,23 @@ def _six_operations(rows: Rows, database: Database, *, require_if_match: bool) -
         f"Patch{name}": writing.patch,
         f"Delete{name}": writing.delete,
     }
+
+
+def _bulk_operations(rows: Rows, database: Database) -> dict[str, Handler]:
+    """By RPC name."""
+    names = _names(rows.resource)
+    bulk = Bulk(rows, database)
+    return {
+        f"BulkCreate{names}": bulk.create,
+        f"BulkReplace{names}": bulk.replace,
+        f"BulkPatch{names}": bulk.patch,
+        f"BulkDelete{names}": bulk.delete,
+    }
+
+
+def _names(resource: Resource) -> str:
+    """The plural as it stands in the names of RPCs."""
+    return resource.plural.title().replace("_", "")
 
 
 def _metadata_operations(metadata: Metadata) -> dict[str, Handler]:

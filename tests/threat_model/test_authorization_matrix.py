@@ -5,6 +5,7 @@ Generated from the descriptors: an operation that is added is covered without a 
 
 from typing import Any
 
+import orjson
 import pytest
 
 from services.shared.access import OWNER, READER, WRITER
@@ -32,9 +33,15 @@ def name(operation: HttpOperation) -> str:
 
 def call(api: Api, operation: HttpOperation, fields: dict[str, str]) -> int:
     """Status of the operation with a body that is right."""
-    named = {name: fields.get(name) or examples.PATH_VALUES[name] for name in operation.path_parameters}
+    named: dict[str, Any] = {name: fields.get(name) or examples.PATH_VALUES[name] for name in operation.path_parameters}
+    body = examples.body(operation)
+    if operation.method.name.startswith("Bulk") and not operation.path.endswith("/metadata/bulk"):
+        # Names rows of the collection in its body or query.
+        existing = fields[operation.path.split("/")[3].removesuffix("s") + "_id"]
+        body = orjson.loads(orjson.dumps(body).replace(examples.PATH_VALUES["threat_id"].encode(), existing.encode()))
+        named |= {name: [existing] for name in examples.query(operation)}
     try:
-        return api.call(operation, examples.body(operation), **named).status
+        return api.call(operation, body, **named).status
     except ApiError as error:
         return error.status
 

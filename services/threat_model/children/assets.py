@@ -81,5 +81,7 @@ ASSETS = Resource(
     read_only=("id", "created_at", "modified_at"),
     left_alone=frozenset({"metadata"}),
     default_order=(_c.created_at.desc(),),
+    most_in_bulk=50,
+    bulk_creates=True,
     rules=AssetRules(),
 )

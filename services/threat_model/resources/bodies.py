@@ -145,6 +145,7 @@ Description = Annotated[
 Paragraphs1024 = Annotated[
     Annotated[str, StringConstraints(max_length=1024, pattern=_PARAGRAPHS)] | None, AfterValidator(_empty_is_absent)
 ]
+Uuid = Annotated[str, StringConstraints(to_lower=True, min_length=36, pattern=_UUID)]
 UuidReference = Annotated[
     Annotated[str, StringConstraints(to_lower=True, pattern=_UUID)] | None, AfterValidator(_empty_is_absent)
 ]

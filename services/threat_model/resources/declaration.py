@@ -143,7 +143,8 @@ class Resource:
     read_only: members whose presence in a POST or PUT body is an error. left_alone: members that a PUT
     without them does not clear. together: members that are read when one of them is written, because a
     rule looks at both. untold: members whose former values the history keeps elsewhere. references: to
-    other kinds of the same root. in_parent: None for a root.
+    other kinds of the same root. in_parent: None for a root. bulk_creates: a bulk PUT
+    may choose the ids of new rows.
     """
 
     kind: str
@@ -168,6 +169,8 @@ class Resource:
     untold: frozenset[str] = frozenset()
     references: Sequence[Reference] = ()
     most_metadata: int = 100
+    most_in_bulk: int = 20
+    bulk_creates: bool = False
     new_id: Callable[[], str] = uuid4
     rules: Rules = field(default_factory=Rules)
 

@@ -59,6 +59,11 @@ def parse(data: bytes) -> list[PatchOperation]:
         operations = orjson.loads(data)
     except orjson.JSONDecodeError:
         raise _invalid("The body is not valid JSON.") from None
+    return checked(operations)
+
+
+def checked(operations: Any) -> list[PatchOperation]:
+    """The same for a JSON value."""
     if not isinstance(operations, list) or not 1 <= len(operations) <= MAX_OPERATIONS:
         raise _invalid(f"A patch is an array of 1 to {MAX_OPERATIONS} operations.")
     for index, operation in enumerate(operations):

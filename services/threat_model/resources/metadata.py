@@ -125,8 +125,8 @@ class Metadata:
             if len(revised) > rows.resource.most_metadata:
                 raise invalid_input(f"There may be at most {rows.resource.most_metadata} entries.")
             revision = Revision(row, {METADATA: _document(revised)})
-            (answer,) = rows.change(connection, target, [revision], "updated", rfc3339.now(), "metadata")
-            return answer, row.version + 1
+            answers = rows.change(connection, target, [revision], "updated", rfc3339.now(), "metadata")
+            return answers[row_id], row.version + 1
 
         answer, version = self._database.write(work)
         return _values(answer), preconditions.entity_tag(version)

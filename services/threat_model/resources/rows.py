@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import orjson
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, select
 
 from services.shared.principal import Call
 from services.threat_model.access import roles
@@ -92,6 +92,11 @@ class Rows:
         """The row, live or deleted, locked."""
         return self._lock(connection, target, [row_id], self.statements.lock(frozenset(), deleted=True))[0]
 
+    def unused(self, connection: Connection, row_ids: Sequence[str]) -> set[str]:
+        """Those of the ids that no row has, live or deleted, of whichever root."""
+        table = self.resource.table
+        return set(row_ids).difference(connection.scalars(select(table.c.id).where(table.c.id.in_(row_ids))))
+
     def _lock(self, connection: Connection, target: Target, row_ids: Sequence[str], statement: Any) -> list[Row[Any]]:
         parameters = target.parameters(row_ids)
         rows = connection.execute(statement, parameters).all()
@@ -127,9 +132,9 @@ class Rows:
         change_type: ChangeType,
         now: datetime,
         answer: Answer = "document",
-    ) -> list[str]:
-        """Sets members of locked rows; the answers, JSON texts, in order."""
-        answers = []
+    ) -> dict[str, str]:
+        """Sets members of locked rows; the answers, JSON texts, by id."""
+        answers = {}
         changes = []
         for revision in revisions:
             row = revision.row
@@ -141,11 +146,12 @@ class Rows:
             statement = self.statements.answering_metadata if answer == METADATA else self.statements.answering_document
             version = row.version + 1
             columns = stored.columns | {"row_id": row.id, "version": version, "modified_at": now}
-            answers.append(statement.scalar(connection, columns, row.id))
+            answers[row.id] = statement.scalar(connection, columns, row.id)
             told = {name: value for name, value in revision.values.items() if name not in self.resource.untold}
             lost = recording.changed_members(before, told) | dict(stored.remembered)
             changes.append(self._changed(target, change_type, row.id, version, now, lost, before, told))
-        recording.record(connection, changes)
+        if changes:
+            recording.record(connection, changes)
         return answers
 
     def create(

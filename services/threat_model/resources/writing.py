@@ -1,6 +1,6 @@
 """Create, replace, patch and delete one row: one transaction each, answered by the expression that GET answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any
 
@@ -15,7 +15,7 @@ from services.shared.rpc import Reply
 from services.threat_model.audit.recording import ChangeType
 from services.threat_model.resources import bodies, json_patch, preconditions
 from services.threat_model.resources.bodies import Body
-from services.threat_model.resources.declaration import Members
+from services.threat_model.resources.declaration import Members, Resource
 from services.threat_model.resources.json_patch import PatchOperation
 from services.threat_model.resources.requests import BodyRequest, expected_version, row_id_of, target_of
 from services.threat_model.resources.rows import Revision, Rows
@@ -52,17 +52,14 @@ class Writing:
         body: BodyRequest = request
         document = bodies.parse_object(body.body.data)
         version = document.pop("version", None)
-        bodies.refuse(document, resource.read_only)
-        parsed = bodies.validate(resource.replace_body, document)
-        left_alone = resource.left_alone - parsed.given()
-        values = {name: value for name, value in parsed.members().items() if name not in left_alone}
+        values = replacement(resource, document)
         return self._change(request, call, "updated", frozenset(values), lambda _: values, version)
 
     def patch(self, request: Any, call: Call) -> Reply:
         """PATCH (RFC 6902) on the document. A member that has no value counts as null or empty."""
         body: BodyRequest = request
         patch = Patch(self._resource.patch_body, json_patch.parse(body.body.data))
-        return self._change(request, call, "patched", patch.mentioned, patch.revise, None)
+        return self._change(request, call, "patched", patch.mentioned, lambda present: patch.revise(present()), None)
 
     def delete(self, request: Message, call: Call) -> Reply:
         """Soft delete."""
@@ -104,8 +101,8 @@ class Writing:
             row = self._rows.lock(connection, target, row_id, read)
             preconditions.check(expected, row.version)
             revision = Revision(row, revise(lambda: row), prepared)
-            (answer,) = self._rows.change(connection, target, [revision], change_type, rfc3339.now())
-            return answer, row.version + 1
+            answers = self._rows.change(connection, target, [revision], change_type, rfc3339.now())
+            return answers[row.id], row.version + 1
 
         answer, new_version = self._database.write(work)
         return Reply(answer.encode(), headers=[preconditions.entity_tag(new_version)])
@@ -115,10 +112,18 @@ class Writing:
         return rules.prepare(call, change_type, values, present) if values.keys() & rules.prepares else None
 
 
-def new_members(model: type[Body], document: dict[str, Any], read_only: Any) -> dict[str, Any]:
+def new_members(model: type[Body], document: dict[str, Any], read_only: Collection[str]) -> dict[str, Any]:
     """The members of a new row from the body of a POST. Raises ApiError 400."""
     bodies.refuse(document, read_only)
     return bodies.validate(model, document).members()
+
+
+def replacement(resource: Resource, document: dict[str, Any]) -> Members:
+    """What the body of a PUT sets. Raises ApiError 400."""
+    bodies.refuse(document, resource.read_only)
+    body = bodies.validate(resource.replace_body, document)
+    left_alone = resource.left_alone - body.given()
+    return {name: value for name, value in body.members().items() if name not in left_alone}
 
 
 class Patch:
@@ -134,8 +139,8 @@ class Patch:
         json_patch.check_members(self._touched, model.model_fields)
         self.mentioned = frozenset(json_patch.mentioned_members(operations))
 
-    def revise(self, present: Callable[[], Row[Any]]) -> Members:
+    def revise(self, row: Row[Any]) -> Members:
         """The members that the patch sets in a row that was read with the mentioned ones."""
         blank = {name: value for name, value in self._model.blank().items() if name in self.mentioned}
-        patched = json_patch.apply(blank | orjson.loads(present().document), self._operations)
+        patched = json_patch.apply(blank | orjson.loads(row.document), self._operations)
         return bodies.validate_members(self._model, patched, self._touched)
