@@ -86,7 +86,9 @@ async def _every_service_answers(person: Person, gateways: list[str]) -> None:
             await eventually(partial(person.call, "GET", gateway + path), 200)
 
 
-@pytest.mark.parametrize("name", ["threat-model", "auth", "collaboration", "health", "gateway", "postgres", "valkey"])
+@pytest.mark.parametrize(
+    "name", ["threat-model", "worker", "auth", "collaboration", "health", "gateway", "postgres", "valkey"]
+)
 async def test_no_accepted_write_is_lost_when_a_process_is_killed(name: str, log_in: LogIn, stack: Stack) -> None:
     alice = await log_in("alice", gateway=1)
     threat_model_id, _ = await model_with_diagram(alice)

@@ -1,8 +1,13 @@
 """The inverse of a change of a diagram's cells: what each changed cell was before. Pure: no database.
 
-Whoever puts an inverse in the place of what is there now has undone the change exactly, the order of the
-cells included. As JSON an inverse is an array of {"id", "position", "data"}, where data is the whole
-cell; position and data are null for a cell that was not there.
+As JSON an inverse is an array with an object for each changed cell, in one of two forms:
+
+- {"id", "position", "data"}: the whole cell and its place; both null for a cell that was not there;
+- {"id", "position", "members"}: the cell had the same members, in the same order, and these with other
+  values. Nearly every change is of this kind, and moves one member of many.
+
+Taken back in the reverse order of the changes, inverses give every earlier state exactly: ids,
+positions, and texts to the byte, because all cells are written by one encoder.
 """
 
 from collections.abc import Mapping, MutableMapping
@@ -17,32 +22,36 @@ Rows = Mapping[str, Row | None]
 """Some cells of a diagram by id, as they were at one moment; None for one that was not there."""
 
 
-def encode(before: Rows) -> str:
-    """The inverse as JSON. before: what the changed cells were."""
-    images = []
-    for cell_id, row in before.items():
-        position, data = (row[0], orjson.Fragment(row[1])) if row else (None, None)
-        images.append({"id": cell_id, "position": position, "data": data})
+def encode(before: Rows, after: Rows) -> str:
+    """The inverse of a change as JSON. before, after: the same cells; those that are equal in both are left out."""
+    images = [_image(cell_id, row, after[cell_id]) for cell_id, row in before.items() if row != after[cell_id]]
     return orjson.dumps(images).decode()
 
 
-def decode(text: str) -> dict[str, Row | None]:
-    """What `encode` was given.
-
-    Texts are equal because every stored cell was written by the same encoder, which writes what it reads
-    in only one way.
-    """
-    images: list[dict[str, Any]] = orjson.loads(text)
-    return {
-        image["id"]: None if image["data"] is None else (image["position"], orjson.dumps(image["data"]).decode())
-        for image in images
-    }
-
-
-def take_back(cells: MutableMapping[str, Row], before: Rows) -> None:
-    """Makes `cells`, all of a diagram's, what they were before the change."""
-    for cell_id, row in before.items():
-        if row is None:
+def take_back(cells: MutableMapping[str, Row], inverse: str) -> None:
+    """Makes `cells`, all of a diagram's as the change left them, what they were before it."""
+    for image in orjson.loads(inverse):
+        cell_id = image["id"]
+        if image["position"] is None:
             cells.pop(cell_id, None)
-        else:
-            cells[cell_id] = row
+            continue
+        members = image.get("members")
+        data = image["data"] if members is None else orjson.loads(cells[cell_id][1]) | members
+        cells[cell_id] = (image["position"], orjson.dumps(data).decode())
+
+
+def _image(cell_id: str, before: Row | None, after: Row | None) -> dict[str, Any]:
+    if before is None:
+        return {"id": cell_id, "position": None, "data": None}
+    position, text = before
+    if after is not None:
+        old, new = orjson.loads(text), orjson.loads(after[1])
+        if list(old) == list(new):
+            members = {name: value for name, value in old.items() if _differ(value, new[name])}
+            return {"id": cell_id, "position": position, "members": members}
+    return {"id": cell_id, "position": position, "data": orjson.Fragment(text)}
+
+
+def _differ(old: Any, new: Any) -> bool:
+    """Whether the texts differ: 1, 1.0 and true are equal in Python."""
+    return orjson.dumps(old) != orjson.dumps(new)

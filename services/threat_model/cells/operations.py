@@ -62,7 +62,7 @@ class OperationRejected(Exception):
 def apply_operation(cells: CellSet, operation: object) -> Operation:
     """Applies the operation to the set, wholly or not at all.
 
-    Returns the effective operation; `cells.before` is then its inverse. Raises OperationRejected.
+    Returns the effective operation; `cells.before` then says what it changed. Raises OperationRejected.
     """
     entries = list(_entries(operation))
     effective: list[dict[str, Any]] = []

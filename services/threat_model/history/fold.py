@@ -20,7 +20,7 @@ def fold_back(
     for vector, inverse in log:
         if reached == target or vector != reached or inverse is None:
             break
-        inverses.take_back(cells, inverses.decode(inverse))
+        inverses.take_back(cells, inverse)
         reached -= 1
     if reached != target:
         raise gone(f"The history of the diagram is kept from update_vector {reached} on.")

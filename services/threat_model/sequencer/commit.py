@@ -111,8 +111,8 @@ def commit_operations(
             result = _apply(loaded.cells, request, operation, vector)
             results.append(result)
             if result.outcome == Outcome.OUTCOME_ACCEPTED:
-                before = {id_: sequencer_cells.placed_row(placed) for id_, placed in loaded.cells.before.items()}
-                committed.append(operation_log.Committed(result.committed, request.initiator, before))
+                inverse = sequencer_cells.last_inverse(loaded.cells)
+                committed.append(operation_log.Committed(result.committed, request.initiator, inverse))
                 known[request.operation_id] = result.committed
 
     if committed:

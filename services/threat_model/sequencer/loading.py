@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import orjson
 from sqlalchemy import Connection, bindparam, select
 
+from services.threat_model.cells import inverses
 from services.threat_model.cells.cell_set import Cell, CellSet
 from services.threat_model.cells.inverses import Row, Rows
 from services.threat_model.cells.operations import is_edge
@@ -61,10 +62,15 @@ def load_all(connection: Connection, diagram_id: str) -> LoadedCells:
 
 def changes(loaded: LoadedCells) -> Rows:
     """The cells that differ from what was loaded, as they are now."""
-    now = {cell_id: placed_row(loaded.cells.placed(cell_id)) for cell_id in loaded.cells.touched}
+    now = {cell_id: _row(loaded.cells.placed(cell_id)) for cell_id in loaded.cells.touched}
     return {cell_id: row for cell_id, row in now.items() if row != loaded.stored.get(cell_id)}
 
 
-def placed_row(placed: tuple[int, Cell] | None) -> Row | None:
-    """The row of a cell in its place; None for none."""
+def last_inverse(cells: CellSet) -> str:
+    """The inverse of the operation that was applied last."""
+    before = {cell_id: _row(placed) for cell_id, placed in cells.before.items()}
+    return inverses.encode(before, {cell_id: _row(cells.placed(cell_id)) for cell_id in before})
+
+
+def _row(placed: tuple[int, Cell] | None) -> Row | None:
     return None if placed is None else (placed[0], orjson.dumps(placed[1]).decode())

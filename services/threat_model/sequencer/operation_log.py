@@ -14,7 +14,6 @@ from sqlalchemy import Connection, bindparam, insert, select
 from services.shared.errors import not_found
 from services.shared.sql_dialect import InsertRows
 from services.threat_model.access.tables import threat_models
-from services.threat_model.cells import inverses
 from services.threat_model.cells.tables import diagrams
 from services.threat_model.sequencer.tables import diagram_operations
 from tmi.principal.v1.principal_pb2 import Principal
@@ -58,11 +57,11 @@ APPEND_REST_WRITE = insert(diagram_operations).values(
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """An operation that was just committed, by whom, and what its cells were before it."""
+    """An operation that was just committed, by whom, and its inverse."""
 
     operation: CommittedOperation
     initiator: Principal
-    before: inverses.Rows
+    inverse: str
 
 
 def rows(diagram_id: str, session_id: str, committed: Iterable[Committed], at: datetime) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def rows(diagram_id: str, session_id: str, committed: Iterable[Committed], at: d
                 "initiating_user": each.operation.initiating_user.decode(),
                 "initiator_id": each.initiator.user_id,
                 "operation": each.operation.operation.decode(),
-                "inverse": inverses.encode(each.before),
+                "inverse": each.inverse,
                 "created_at": at,
             }
             for each in committed
@@ -86,9 +85,9 @@ def rows(diagram_id: str, session_id: str, committed: Iterable[Committed], at: d
     }
 
 
-def rest_write(diagram_id: str, update_vector: int, before: inverses.Rows, at: datetime) -> dict[str, Any]:
-    """A REST write as the parameters of APPEND_REST_WRITE. before: what the changed cells were."""
-    values = (diagram_id, update_vector, inverses.encode(before), at)
+def rest_write(diagram_id: str, update_vector: int, inverse: str, at: datetime) -> dict[str, Any]:
+    """A REST write as the parameters of APPEND_REST_WRITE."""
+    values = (diagram_id, update_vector, inverse, at)
     return {f"log_{name}": value for name, value in zip(_REST_WRITE, values, strict=True)}
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from services.shared import rfc3339
 from services.shared.sql_dialect import WriteTogether
+from services.threat_model.cells import inverses
 from services.threat_model.cells import rows as cell_rows
 from services.threat_model.sequencer import operation_log
 
@@ -33,7 +34,7 @@ def replace_cells(
         connection,
         {
             **cell_rows.parameters(diagram_id, after),
-            **operation_log.rest_write(diagram_id, update_vector, before, rfc3339.now()),
+            **operation_log.rest_write(diagram_id, update_vector, inverses.encode(before, after), rfc3339.now()),
         },
     )
     return True

@@ -28,6 +28,14 @@ from tests.threat_model.sequencer.test_rest_writes import close, patch_cells
 Count = Callable[[Database, Callable[[], Any]], list[str]]
 
 
+def can_be_sent(change: Any) -> bool:
+    """False for integers of more than 64 bits, which our own encoder does not write."""
+    try:
+        return bool(orjson.dumps(change))
+    except TypeError:
+        return False
+
+
 def stored(connection: Connection, diagram_id: str) -> dict[str, Row]:
     query = select(diagram_cells).where(diagram_cells.c.diagram_id == diagram_id)
     return {row.cell_id: (row.position, row.data) for row in connection.execute(query)}
@@ -66,7 +74,7 @@ def test_a_cell_drawn_by_rest_and_removed_in_a_session_is_given_back(world: Worl
 
 @pytest.mark.parametrize("engine", ["postgresql", "sqlite"])
 @settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
-@given(changes=st.lists(sensible | rest_cells, max_size=12))
+@given(changes=st.lists((sensible | rest_cells).filter(can_be_sent), max_size=12))
 def test_every_earlier_state_is_given_back_exactly(
     request: pytest.FixtureRequest, engine: str, changes: list[Any]
 ) -> None:

@@ -21,7 +21,7 @@ from services.threat_model.cells import rows as cell_rows
 from services.threat_model.cells.inverses import Row
 from services.threat_model.cells.operations import OperationRejected, apply_operation
 from services.threat_model.schema import SCHEMA
-from services.threat_model.sequencer.loading import loaded_cells, placed_row
+from services.threat_model.sequencer.loading import changes, last_inverse, loaded_cells
 from services.threat_model.sequencer.tables import diagram_operations
 from tests.threat_model.sequencer.conftest import MIGRATIONS, World
 from tests.threat_model.sequencer.test_cells import A, B, C, D, edge, entry, node
@@ -51,7 +51,7 @@ def test_operations_of_one_group_on_one_cell_have_each_their_own_inverse(world: 
     )
     assert [orjson.loads(row.inverse) for row in log(world)] == [
         [image(A, 10, node(A))],
-        [image(A, 10, node(A, zIndex=2))],
+        [{"id": A, "position": 10, "members": {"zIndex": 2}}],
         [image(A, 10, node(A, zIndex=3))],
         [image(A)],
     ]
@@ -80,7 +80,7 @@ def test_a_rest_write_is_a_row_of_the_log_without_an_operation(world: World) -> 
     assert [row.update_vector for row in rows] == [1, 2]
     assert [orjson.loads(row.inverse) for row in rows] == [
         [image(A), image(B)],
-        [image(B, 1, node(B)), image(A, 0, node(A))],
+        [image(B, 1, node(B)), {"id": A, "position": 0, "members": {}}],
     ]
     for row in rows:
         assert row.operation is row.operation_id is row.socket_id is row.initiating_user is row.session_id is None
@@ -191,30 +191,63 @@ odd_cells = st.builds(
 )
 
 
-def replaced(present: dict[str, Row], cells: list[Any]) -> tuple[inverses.Rows, inverses.Rows]:
+def replaced(present: dict[str, Row], cells: list[Any]) -> tuple[inverses.Rows, str]:
     ordered = sorted(present.values())
-    return cell_rows.replacement([orjson.loads(data) for _, data in ordered], [place for place, _ in ordered], cells)
+    stored, positions = [orjson.loads(data) for _, data in ordered], [place for place, _ in ordered]
+    after, before = cell_rows.replacement(stored, positions, cells)
+    return after, inverses.encode(before, after)
 
 
-def operated(present: dict[str, Row], operation: Any) -> tuple[inverses.Rows, inverses.Rows]:
-    cells = loaded_cells((cell_id, *row) for cell_id, row in present.items()).cells
-    apply_operation(cells, copy.deepcopy(operation))
-    after = {cell_id: placed_row(cells.placed(cell_id)) for cell_id in cells.before}
-    return after, {cell_id: placed_row(placed) for cell_id, placed in cells.before.items()}
+def operated(present: dict[str, Row], operation: Any) -> tuple[inverses.Rows, str]:
+    loaded = loaded_cells((cell_id, *row) for cell_id, row in present.items())
+    apply_operation(loaded.cells, copy.deepcopy(operation))
+    return changes(loaded), last_inverse(loaded.cells)
 
 
 @settings(deadline=None)
 @given(st.lists(sensible | rest_cells | odd_cells, max_size=15))
-def test_inverses_lead_back_through_every_earlier_state(changes: list[Any]) -> None:
+def test_inverses_lead_back_through_every_earlier_state(steps: list[Any]) -> None:
     present: dict[str, Row] = {}
     history: list[tuple[dict[str, Row], str]] = []
-    for change in changes:
+    for step in steps:
         try:
-            after, before = (replaced if isinstance(change, list) else operated)(present, change)
+            after, inverse = (replaced if isinstance(step, list) else operated)(present, step)
         except (OperationRejected, ApiError):  # what cannot be stored
             continue
-        history.append((dict(present), inverses.encode(before)))
-        inverses.take_back(present, after)
+        history.append((dict(present), inverse))
+        now: dict[str, Row | None] = {**present, **after}
+        present = {cell_id: row for cell_id, row in now.items() if row}
     for earlier, inverse in reversed(history):
-        inverses.take_back(present, inverses.decode(inverse))
+        inverses.take_back(present, inverse)
         assert present == earlier
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "members"),
+    [
+        ('{"id":"a","x":1,"y":2}', '{"id":"a","x":1,"y":3}', {"y": 2}),
+        ('{"id":"a","x":1}', '{"id":"a","x":1.0}', {"x": 1}),
+        ('{"id":"a","x":true}', '{"id":"a","x":1}', {"x": True}),
+        ('{"id":"a","x":{"b":1,"c":2}}', '{"id":"a","x":{"c":2,"b":1}}', {"x": {"b": 1, "c": 2}}),
+        ('{"id":"a","x":null}', '{"id":"a","x":0}', {"x": None}),
+        ('{"id":"a","x":1}', '{"id":"a"}', None),
+        ('{"id":"a"}', '{"id":"a","x":1}', None),
+        ('{"id":"a","x":1,"y":2}', '{"id":"a","y":2,"x":1}', None),
+    ],
+)
+def test_only_the_members_that_changed_are_kept_where_that_gives_the_same_text(
+    before: str, after: str, members: Any
+) -> None:
+    inverse = inverses.encode({"a": (1, before)}, {"a": (2, after)})
+    (kept,) = orjson.loads(inverse)
+    assert kept == {"id": "a", "position": 1} | (
+        {"data": orjson.loads(before)} if members is None else {"members": members}
+    )
+    cells = {"a": (2, after)}
+    inverses.take_back(cells, inverse)
+    assert cells == {"a": (1, before)}
+
+
+def test_a_cell_that_was_put_as_it_was_is_not_in_the_inverse(world: World) -> None:
+    world.commit(world.operation(entry("add", A, node(A))), world.operation(entry("update", A, node(A))))
+    assert [row.inverse for row in log(world)] == [orjson.dumps([image(A)]).decode(), "[]"]
