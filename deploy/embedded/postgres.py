@@ -10,6 +10,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import subprocess
 from pathlib import Path
 
@@ -86,6 +87,7 @@ class EmbeddedPostgres(EmbeddedStore):
         if self._account:
             _let_through(self._directory.parent)
             _let_through(self._binaries)
+            let_read(self._binaries.parent)
             os.chown(self._sockets, self._account.user, self._account.group)
         if (self._directory / "PG_VERSION").exists():
             return
@@ -130,6 +132,15 @@ def _account_for(directory: Path) -> Account | None:
         return Account(owner.st_uid, owner.st_gid)
     nobody = pwd.getpwnam("nobody")
     return Account(nobody.pw_uid, nobody.pw_gid)
+
+
+def let_read(folder: Path) -> None:
+    """Lets other accounts read and run what is in the folder, which a strict umask of the installer forbids."""
+    for part in (folder, *folder.rglob("*")):
+        mode = part.lstat().st_mode
+        wanted = 0o005 if mode & stat.S_IXUSR else 0o004
+        if not stat.S_ISLNK(mode) and mode & wanted != wanted:
+            part.chmod(mode | wanted)
 
 
 def _let_through(folder: Path) -> None:

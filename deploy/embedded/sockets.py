@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import socket
 import tempfile
 from hashlib import sha256
@@ -11,6 +12,10 @@ from pathlib import Path
 from deploy.embedded.process import StartFailure
 
 LOOPBACK = "127.0.0.1"
+_TEMPORARY = Path("/tmp")  # noqa: S108
+_LONGEST_FOLDER = 60
+"""Bytes; with the names of folder and socket below it a path stays within the 104 that every Unix allows."""
+_PLAIN = re.compile(r"[A-Za-z0-9_./+-]+")
 _INTERNAL_PORTS = range(20_000, 32_000)
 """Below the ephemeral range, so that no outgoing connection takes a port while its owner restarts."""
 
@@ -55,10 +60,19 @@ class PortRegistry:
 def socket_folder(data: Path, name: str) -> Path:
     """Where the Unix sockets of the server that keeps its data in `data` lie.
 
-    In the temporary folder, because a socket path is limited to about 100 bytes.
+    In the temporary folder, because a socket path is limited to about 100 bytes; in /tmp when TMPDIR names
+    a folder that does not serve.
     """
     digest = sha256(os.fsencode(data.resolve())).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"tmi-{name}-{digest}"
+    temporary = Path(tempfile.gettempdir())
+    return (temporary if _serves(temporary) else _TEMPORARY) / f"tmi-{name}-{digest}"
+
+
+def _serves(folder: Path) -> bool:
+    """Short, without characters that URLs and settings give a meaning, and open to the account of PostgreSQL."""
+    if len(str(folder)) > _LONGEST_FOLDER or not _PLAIN.fullmatch(str(folder)):
+        return False
+    return os.geteuid() != 0 or all(part.stat().st_mode & 0o001 for part in (folder, *folder.parents))
 
 
 def make_private(folder: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
@@ -42,7 +43,7 @@ class Terminal:
                 self._console.print(f"  [green]✓[/] {name} [dim]ready after {event.seconds:.1f} s[/]")
             case Change.DIED:
                 again = f"starting it again in {event.seconds:.1f} s" if event.seconds else "giving up"
-                self._console.print(f"  [red]✗[/] {name} died ({event.reason}), {again}")
+                self._console.print(f"  [red]✗[/] {name} died ({escape(event.reason)}), {again}")
             case Change.BACK:
                 self._console.print(f"  [green]✓[/] {name} is back [dim]after {event.seconds:.1f} s[/]")
 
@@ -56,7 +57,7 @@ class Terminal:
         table.add_row("Log in", f"provider `tmi`, any name of 3 to 20 letters: {urls[0]}/oauth2/providers")
         table.add_row("", "web clients at http://localhost:4200 and http://localhost:8079 are allowed")
         table.add_row("Token", "`make token NAME=alice` prints one for curl")
-        table.add_row("Logs", logs)
+        table.add_row("Logs", escape(logs))
         table.add_row("Stop", "Ctrl-C")
         self._console.print(
             Panel(table, title=f"TMI runs (development build, started in {seconds:.1f} s)", expand=False)
@@ -72,7 +73,7 @@ class Terminal:
 
     def failure(self, message: str) -> None:
         """One line on stderr."""
-        self._errors.print(f"[red]make run:[/] {message}", markup=True)
+        self._errors.print(f"[red]make run:[/] {escape(message)}")
 
 
 def _readable(label: str) -> str:

@@ -193,7 +193,8 @@ class _Writers:
     """Bounds how many transactions run at once."""
 
     def __init__(self, most: int) -> None:
-        self._free = threading.Semaphore(most)
+        self._free = most
+        self._changed = threading.Condition()
         self._moved_at = time.monotonic()
 
     @contextmanager
@@ -203,15 +204,24 @@ class _Writers:
         Whoever waits for a place keeps a thread that reads need. So waiting ends a while after the last
         movement, not after its own beginning: while all others are stuck nobody waits at all.
         """
-        patience = self._moved_at + _PATIENCE_SECONDS - time.monotonic()
-        if not self._free.acquire(timeout=max(0.0, patience)):
-            raise unavailable("Too many changes wait for others to finish: try again.", 1)
-        self._moved_at = time.monotonic()
+        with self._changed:
+            while not self._free:
+                deadline.check()
+                patience = self._moved_at + _PATIENCE_SECONDS - time.monotonic()
+                if patience <= 0:
+                    raise unavailable("Too many changes wait for others to finish: try again.", 1)
+                self._changed.wait(min(patience, deadline.seconds_left()))
+            self._move(-1)
         try:
             yield
         finally:
-            self._moved_at = time.monotonic()
-            self._free.release()
+            with self._changed:
+                self._move(1)
+                self._changed.notify_all()
+
+    def _move(self, places: int) -> None:
+        self._free += places
+        self._moved_at = time.monotonic()
 
 
 def _stop_after_deadline(*_: Any) -> None:

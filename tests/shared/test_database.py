@@ -208,6 +208,22 @@ def test_a_deadlock_is_not_tried_again_for_nobody(database: Database) -> None:
     assert attempts == [1]
 
 
+def test_writers_who_begin_at_once_after_a_pause_are_all_served(database_url: str) -> None:
+    database = Database(database_url, "example", writers=2)
+    for _ in range(20):
+        database._writers._moved_at -= 3600
+        barrier = threading.Barrier(6)
+
+        def begin(barrier: threading.Barrier = barrier) -> object:
+            barrier.wait(10)
+            return database.write(lambda connection: scalar(connection, "SELECT 1"))
+
+        with ThreadPoolExecutor(6) as pool:
+            works = [pool.submit(begin) for _ in range(6)]
+            assert [work.result(60) for work in works] == [1] * 6
+    database.engine.dispose()
+
+
 def test_a_writer_too_many_is_refused_while_none_gets_on(database_url: str) -> None:
     """And waits for its turn as long as others get on."""
     database = Database(database_url, "example", writers=1)
