@@ -49,8 +49,8 @@ def print_report(
         f"answer and hop together between {least:.3f} and {most:.3f}."
     )
     console.print(
-        f"The list costs {_growth(rows):.2f} times as much, stores included, among {FOREIGN_MODELS[-1]:,} foreign models "
-        f"as among {FOREIGN_MODELS[0]:,} (limit: {FLAT_WITHIN})."
+        f"The list costs {_growth(rows):.2f} times as much, stores included, among {FOREIGN_MODELS[-1]:,} foreign "
+        f"models as among {FOREIGN_MODELS[0]:,} (limit: {FLAT_WITHIN})."
     )
 
 

@@ -1,4 +1,4 @@
-"""Statements that are prepared once, write several rows, or lock."""
+"""Statements that write several rows, answer what they wrote, or lock."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -115,26 +115,31 @@ class _JsonRows(UserDefinedType[list[Mapping[str, Any]]]):
 class WriteTogether:
     """Independent writes, sent as one statement where the database can; none sees what another does.
 
-    Their parameters must have different names.
+    Their parameters must have different names, which no column of their tables has.
     """
 
     def __init__(self, *writes: InsertRows | Insert | Update | Delete) -> None:
         *others, last = (write.from_json if isinstance(write, InsertRows) else write for write in writes)
         for number, other in enumerate(others):
             last = last.add_cte(other.cte(f"write_{number}"))
-        self._together = Prepared(last)
-        self._one_by_one = [write if isinstance(write, InsertRows) else Prepared(write) for write in writes]
+        self._together = last
+        self._one_by_one = [
+            write if isinstance(write, InsertRows) else (write, write.compile(dialect=sqlite.dialect()).params.keys())
+            for write in writes
+        ]
 
     def execute(self, connection: Connection, parameters: Mapping[str, Any]) -> None:
-        """Writes. Parameters that no statement has are ignored."""
+        """Writes. Each parameter belongs to one of the writes."""
         if is_postgresql(connection):
-            self._together.execute(connection, parameters)
+            connection.execute(self._together, parameters)
             return
         for write in self._one_by_one:
-            if isinstance(write, Prepared):
-                write.execute(connection, parameters)
-            elif rows := parameters[write.parameter]:
-                connection.execute(write.one_by_one, rows)
+            if isinstance(write, InsertRows):
+                if rows := parameters[write.parameter]:
+                    connection.execute(write.one_by_one, rows)
+            else:
+                statement, names = write
+                connection.execute(statement, {name: parameters[name] for name in names & parameters.keys()})
 
 
 class Prepared:
