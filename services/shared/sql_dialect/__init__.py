@@ -22,7 +22,6 @@ from services.shared.sql_dialect.json_text import (
 )
 from services.shared.sql_dialect.statements import (
     InsertRows,
-    Prepared,
     WriteReturning,
     WriteTogether,
     insert,
@@ -39,7 +38,6 @@ __all__ = [
     "JsonTimestamp",
     "JsonUuid",
     "JsonVerbatim",
-    "Prepared",
     "SerialId",
     "TextList",
     "UtcDateTime",

@@ -14,7 +14,6 @@ from services.shared.rpc import Handler, Reply
 from services.shared.sql_dialect import (
     JsonUuid,
     JsonVerbatim,
-    Prepared,
     UtcDateTime,
     UuidText,
     WriteReturning,
@@ -62,7 +61,7 @@ _ENTRIES = json_array(
 )
 _read = threat_models.alias("read")
 
-_GET = Prepared(select(_ROLE, _c.version, DOCUMENT.label("document")).where(*_LIVE))
+_GET = select(_ROLE, _c.version, DOCUMENT.label("document")).where(*_LIVE)
 _READ = select(
     _ROLE,
     _c.id,
@@ -119,7 +118,7 @@ class ThreatModelHandlers:
     def get(self, request: Any, call: Call) -> Reply:
         """One threat model with its threats and diagrams."""
         parameters = _scope(request, call)
-        row = self._database.read(lambda connection: _GET.one_or_none(connection, parameters))
+        row = self._database.read(lambda connection: connection.execute(_GET, parameters).one_or_none())
         if row is None:
             raise access.no_threat_model()
         access.require(row.role, call.gate)

@@ -3,13 +3,13 @@
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Integer, Text, and_, bindparam, func, or_, select
+from sqlalchemy import BindParameter, ColumnElement, Integer, Select, Text, and_, bindparam, func, or_, select
 
 from services.shared.database import Database
 from services.shared.errors import forbidden, invalid_input
 from services.shared.principal import Call
 from services.shared.rpc import Reply
-from services.shared.sql_dialect import Prepared, json_array
+from services.shared.sql_dialect import json_array
 from services.threat_model.access import roles as access
 from services.threat_model.access.tables import threat_model_access, threat_models
 from services.threat_model.models.documents import LIST_ITEM
@@ -67,7 +67,7 @@ def list_threat_models(database: Database, request: Any, call: Call) -> Reply:
         "limit": request.limit,
         "offset": request.offset,
     }
-    row = database.read(lambda connection: statement.one_or_none(connection, parameters))
+    row = database.read(lambda connection: connection.execute(statement, parameters).one_or_none())
     assert row is not None
     return Reply(
         b'{"threat_models":%b,"total":%d,"limit":%d,"offset":%d}'
@@ -76,7 +76,7 @@ def list_threat_models(database: Database, request: Any, call: Call) -> Reply:
 
 
 @lru_cache(maxsize=256)
-def _page(filter_names: tuple[str, ...], *, include_deleted: bool) -> Prepared:
+def _page(filter_names: tuple[str, ...], *, include_deleted: bool) -> Select[int, str]:
     visible = select(threat_model_access.c.threat_model_id).where(access.is_callers())
     matching = [_c.id.in_(visible), *filters.predicates(_FILTERS, filter_names)]
     if not include_deleted:
@@ -89,4 +89,4 @@ def _page(filter_names: tuple[str, ...], *, include_deleted: bool) -> Prepared:
         .offset(bindparam("offset", type_=Integer()))
     )
     total = select(func.count()).select_from(threat_models).where(*matching).scalar_subquery()
-    return Prepared(select(total.label("total"), json_array(items).label("page")))
+    return select(total.label("total"), json_array(items).label("page"))

@@ -11,14 +11,14 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Integer, Row, and_, bindparam, func, null, select
+from sqlalchemy import Connection, Integer, Row, Select, and_, bindparam, func, null, select
 
 from services.shared import rfc3339
 from services.shared.database import Database
 from services.shared.errors import ApiError, forbidden, not_found
 from services.shared.principal import Call
 from services.shared.rpc import Handler, Reply
-from services.shared.sql_dialect import Prepared, UuidText, WriteReturning, json_array
+from services.shared.sql_dialect import UuidText, WriteReturning, json_array
 from services.threat_model.access import roles as access
 from services.threat_model.access.tables import OWNER, threat_models
 from services.threat_model.audit import recording as audit
@@ -59,7 +59,7 @@ class SubResourceHandlers:
             tuple(sorted(values)), getattr(request, "sort", ""), include_deleted=request.include_deleted
         )
         parameters = values | self._scope(request, call) | {"limit": request.limit, "offset": request.offset}
-        row = self._database.read(lambda connection: statement.one_or_none(connection, parameters))
+        row = self._database.read(lambda connection: connection.execute(statement, parameters).one_or_none())
         if row is None:
             raise access.no_threat_model()
         access.require(row.role, call.gate)
@@ -73,7 +73,7 @@ class SubResourceHandlers:
     def get(self, request: Any, call: Call) -> Reply:
         """One child."""
         parameters = self._scope(request, call)
-        row = self._database.read(lambda connection: self._statements.get.one_or_none(connection, parameters))
+        row = self._database.read(lambda connection: connection.execute(self._statements.get, parameters).one_or_none())
         if row is None:
             raise access.no_threat_model()
         access.require(row.role, call.gate)
@@ -265,7 +265,7 @@ class _Statements:
         self._role = role
         self.parent = select(role).where(*_LIVE_THREAT_MODEL)
         self.lock_parent = self.parent.with_for_update(read=True, of=threat_models)
-        self.get = Prepared(
+        self.get = (
             select(role, table.c.version, resource.document.label("document"))
             .select_from(threat_models.outerjoin(table, and_(*live_row)))
             .where(*_LIVE_THREAT_MODEL)
@@ -294,7 +294,7 @@ class _Statements:
         )
         self.page = lru_cache(maxsize=256)(self._page)
 
-    def _page(self, filter_names: tuple[str, ...], sort: str, *, include_deleted: bool) -> Prepared:
+    def _page(self, filter_names: tuple[str, ...], sort: str, *, include_deleted: bool) -> Select[int, int, str]:
         resource = self._resource
         table = resource.table
         matching = [
@@ -314,4 +314,4 @@ class _Statements:
         )
         total = select(func.count()).select_from(table).where(*matching).correlate(threat_models).scalar_subquery()
         page = select(self._role, total.label("total"), json_array(items).label("page"))
-        return Prepared(page.where(*_LIVE_THREAT_MODEL))
+        return page.where(*_LIVE_THREAT_MODEL)
