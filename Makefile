@@ -52,8 +52,8 @@ token: $(VENV)/runtime $(STUBS)/stamp ## Log in as the development user NAME=ali
 	@$(BIN)/python -m deploy.demo.login "$(or $(NAME),alice)"
 
 .PHONY: bench
-bench: $(VENV)/development $(STUBS)/stamp ## Print throughput, latency and CPU per request
-	@exec $(BIN)/python -m tests.load
+bench: $(VENV)/development $(STUBS)/stamp ## Measure against bare parts and the last release; SAVE=1 keeps the figures
+	@exec $(BIN)/python -m tests.load $(if $(SAVE),save)
 
 .PHONY: stubs
 stubs: $(STUBS)/stamp ## Generate the gRPC stubs from proto/

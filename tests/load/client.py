@@ -1,6 +1,7 @@
 """The load-making process: `python -m tests.load.client` reads one JSON job a line and answers one line each.
 
-It is a process of its own so that its CPU time is not the system's.
+It is a process of its own so that its CPU time is not the system's. A job names the processes whose
+CPU time it reads right before and right after what it measures: `pids`, by label.
 """
 
 import asyncio
@@ -16,7 +17,9 @@ import orjson
 import uvloop
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.load.calibration.calls import make_hops, make_selects
 from tests.load.connection import LoadConnection, encode_request
+from tests.load.cpu import cpu_seconds
 
 
 async def make_requests(job: dict[str, Any]) -> dict[str, Any]:
@@ -26,6 +29,7 @@ async def make_requests(job: dict[str, Any]) -> dict[str, Any]:
     statuses: Counter[int] = Counter()
     numbers = count()
     origin = f"{job['host']}:{job['port']}"
+    cpu_before = cpu_seconds(job["pids"])
     started = time.perf_counter()
     end = started + job["seconds"]
 
@@ -38,9 +42,10 @@ async def make_requests(job: dict[str, Any]) -> dict[str, Any]:
 
     await asyncio.gather(*map(keep_busy, connections, cycle(job["paths"])))
     elapsed = time.perf_counter() - started
+    cpu = [cpu_before, cpu_seconds(job["pids"])]
     for connection in connections:
         connection.close()
-    return {"latencies": latencies, "elapsed": elapsed, "statuses": dict(statuses)}
+    return {"latencies": latencies, "elapsed": elapsed, "cpu": cpu, "statuses": dict(statuses)}
 
 
 async def make_edits(job: dict[str, Any]) -> dict[str, Any]:
@@ -48,17 +53,18 @@ async def make_edits(job: dict[str, Any]) -> dict[str, Any]:
     sockets = [await connect(url, max_size=None, compression=None, proxy=None) for url in job["sockets"]]
     sent_at: dict[str, float] = {}
     latencies: list[float] = []
-    arrived: Counter[str] = Counter()
     refused: list[str] = []
+    event_bytes = 0
     everything = asyncio.Event()
     expected = int(job["rate"] * job["seconds"]) * (len(sockets) - 1)
 
     async def listen(socket: ClientConnection) -> None:
+        nonlocal event_bytes
         async for text in socket:
             now = time.perf_counter()
             message = orjson.loads(text)
             if message["message_type"] == "diagram_operation_event":
-                arrived[message["operation_id"]] += 1
+                event_bytes = len(text)
                 latencies.append(now - sent_at[message["operation_id"]])
                 if len(latencies) == expected:
                     everything.set()
@@ -66,6 +72,7 @@ async def make_edits(job: dict[str, Any]) -> dict[str, Any]:
                 refused.append(str(message))
 
     listeners = [asyncio.create_task(listen(socket)) for socket in sockets]
+    cpu_before = cpu_seconds(job["pids"])
     started = time.perf_counter()
     for number in range(int(job["rate"] * job["seconds"])):
         await asyncio.sleep(max(0.0, started + number / job["rate"] - time.perf_counter()))
@@ -86,22 +93,29 @@ async def make_edits(job: dict[str, Any]) -> dict[str, Any]:
     except TimeoutError:
         refused.append(f"only {len(latencies)} of {expected} deliveries arrived")
     elapsed = time.perf_counter() - started
+    cpu = [cpu_before, cpu_seconds(job["pids"])]
     await asyncio.gather(*(socket.close() for socket in sockets))
     await asyncio.gather(*listeners)
-    return {"latencies": latencies, "elapsed": elapsed, "refused": refused[:3]}
+    return {
+        "latencies": latencies,
+        "elapsed": elapsed,
+        "cpu": cpu,
+        "refused": refused[:3],
+        "event_bytes": event_bytes,
+    }
 
 
-_KINDS = {"requests": make_requests, "edits": make_edits}
+_KINDS = {"requests": make_requests, "edits": make_edits, "hops": make_hops, "selects": make_selects}
 
 
-def main() -> None:
-    """Answers jobs until stdin ends."""
-    for line in sys.stdin:
+async def answer_jobs() -> None:
+    """Answers jobs until stdin ends. One loop for all: gRPC's asyncio API does not survive its loop."""
+    while line := await asyncio.to_thread(sys.stdin.readline):
         job = json.loads(line)
-        result = uvloop.run(_KINDS[job["kind"]](job))
+        result = await _KINDS[job["kind"]](job)
         sys.stdout.write(json.dumps(result) + "\n")
         sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main()
+    uvloop.run(answer_jobs())

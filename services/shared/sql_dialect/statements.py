@@ -1,4 +1,4 @@
-"""Statements that are prepared once, write several rows, or lock."""
+"""Statements that write several rows, answer what they wrote, or lock."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,11 +7,8 @@ from typing import Any
 
 import orjson
 from sqlalchemy import (
-    ClauseElement,
     ColumnElement,
-    CompoundSelect,
     Connection,
-    CursorResult,
     Delete,
     Dialect,
     Insert,
@@ -29,7 +26,6 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.visitors import iterate
 from sqlalchemy.types import UserDefinedType
 
@@ -175,83 +171,31 @@ class _JsonRows(UserDefinedType[list[Mapping[str, Any]]]):
 class WriteTogether:
     """Independent writes, sent as one statement where the database can; none sees what another does.
 
-    Their parameters must have different names.
+    Their parameters must have different names, which no column of their tables has.
     """
 
     def __init__(self, *writes: InsertRows | Insert | Update | Delete) -> None:
         *others, last = (write.from_json if isinstance(write, InsertRows) else write for write in writes)
         for number, other in enumerate(others):
             last = last.add_cte(other.cte(f"write_{number}"))
-        self._together = Prepared(last)
-        self._one_by_one = [write if isinstance(write, InsertRows) else Prepared(write) for write in writes]
+        self._together = last
+        self._one_by_one = [
+            write if isinstance(write, InsertRows) else (write, write.compile(dialect=sqlite.dialect()).params.keys())
+            for write in writes
+        ]
 
     def execute(self, connection: Connection, parameters: Mapping[str, Any]) -> None:
-        """Writes. Parameters that no statement has are ignored."""
+        """Writes. Parameters that no write has are ignored."""
         if is_postgresql(connection):
-            self._together.execute(connection, parameters)
+            connection.execute(self._together, parameters)
             return
         for write in self._one_by_one:
-            if isinstance(write, Prepared):
-                write.execute(connection, parameters)
-            elif rows := parameters[write.parameter]:
-                connection.execute(write.one_by_one, rows)
-
-
-class Prepared:
-    """A statement whose text is made once, for what is on the hot path.
-
-    Executing it skips what SQLAlchemy does for every execution, about 0.15 ms of CPU. Parameters are
-    bound by their types as always, and those that the statement does not have are ignored; values
-    come back as the driver returns them, so select texts, numbers and booleans only. No `IN` with a
-    list: use `is_one_of`.
-    """
-
-    def __init__(
-        self, statement: Select[*tuple[Any, ...]] | CompoundSelect[*tuple[Any, ...]] | Insert | Update | Delete
-    ) -> None:
-        self._statement = statement
-        self._compiled: dict[str, _CompiledText] = {}
-
-    def execute(self, connection: Connection, parameters: Mapping[str, Any]) -> CursorResult[*tuple[Any, ...]]:
-        """The result, as of Connection.execute."""
-        compiled = self._compiled.get(connection.dialect.name)
-        if compiled is None:
-            compiled = self._compiled[connection.dialect.name] = _CompiledText(self._statement, connection)
-        return connection.exec_driver_sql(compiled.text, compiled.arguments(parameters))
-
-    def one_or_none(self, connection: Connection, parameters: Mapping[str, Any]) -> Row[Any] | None:
-        """The row, None when there is none."""
-        return self.execute(connection, parameters).one_or_none()
-
-
-class _CompiledText:
-    def __init__(self, statement: ClauseElement, connection: Connection) -> None:
-        translation = connection.get_execution_options().get("schema_translate_map")
-        compiled = statement.compile(
-            dialect=connection.dialect,
-            schema_translate_map=translation,
-            compile_kwargs={"render_postcompile": True},
-        )
-        assert isinstance(compiled, SQLCompiler)
-        self.text = str(compiled)
-        if translation is not None:
-            self.text = compiled.preparer._render_schema_translates(self.text, translation)
-        self._names: list[str] | None = compiled.positiontup
-        self._constants = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
-        self._processors: dict[str, Callable[[Any], Any]] = {}
-        for name, bind in compiled.binds.items():
-            if processor := bind.type.dialect_impl(connection.dialect).bind_processor(connection.dialect):
-                self._processors[name] = processor
-        self._all = list(compiled.binds)
-
-    def arguments(self, parameters: Mapping[str, Any]) -> Any:
-        """In the driver's style, by name or by position."""
-        values = {}
-        for name in self._all:
-            value = parameters[name] if name in parameters else self._constants[name]
-            processor = self._processors.get(name)
-            values[name] = processor(value) if processor else value
-        return values if self._names is None else tuple(values[name] for name in self._names)
+            if isinstance(write, InsertRows):
+                if rows := parameters[write.parameter]:
+                    connection.execute(write.one_by_one, rows)
+            else:
+                statement, names = write
+                connection.execute(statement, {name: parameters[name] for name in names & parameters.keys()})
 
 
 def is_postgresql(connection: Connection) -> bool:

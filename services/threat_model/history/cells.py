@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, literal_column, null, select, union_all
 
 from services.shared.errors import not_found
-from services.shared.sql_dialect import Prepared, UuidText
+from services.shared.sql_dialect import UuidText
 from services.threat_model.cells.inverses import Row
 from services.threat_model.cells.tables import diagram_cells, diagrams
 from services.threat_model.history.fold import fold_back
@@ -30,7 +30,7 @@ _rows = union_all(
         _log.diagram_id == _of_diagram, _log.update_vector > bindparam("target")
     ),
 )
-_READ = Prepared(_rows.order_by(literal_column("kind"), literal_column("number").desc()))
+_READ = _rows.order_by(literal_column("kind"), literal_column("number").desc())
 
 
 def cells_at(connection: Connection, diagram_id: str, update_vector: int) -> dict[str, Row]:
@@ -42,7 +42,7 @@ def cells_at(connection: Connection, diagram_id: str, update_vector: int) -> dic
     present: dict[str, Row] = {}
     log: list[tuple[int, str | None]] = []
     current: int | None = None
-    for kind, id_, number, text in _READ.execute(connection, {"diagram_id": diagram_id, "target": update_vector}):
+    for kind, id_, number, text in connection.execute(_READ, {"diagram_id": diagram_id, "target": update_vector}):
         if kind == _DIAGRAM:
             current = number
         elif kind == _CELL:

@@ -98,7 +98,8 @@ class Metadata:
     def _read(self, request: Message, call: Call) -> str:
         rows, target, row_id = self._owners.of(request, call)
         statement = rows.statements.get_metadata
-        row = self._database.read(lambda connection: statement.one_or_none(connection, target.parameters([row_id])))
+        parameters = target.parameters([row_id])
+        row = self._database.read(lambda connection: connection.execute(statement, parameters).one_or_none())
         if row is None:
             raise rows.resource.scope.missing()
         call.require(row.role)

@@ -36,7 +36,7 @@ class Reading:
         )
         parameters = values | target_of(resource, request, call).parameters()
         parameters |= {"limit": page.limit, "offset": page.offset}
-        row = self._database.read(lambda connection: statement.one_or_none(connection, parameters))
+        row = self._database.read(lambda connection: connection.execute(statement, parameters).one_or_none())
         if row is None:
             raise resource.scope.missing()
         if not resource.is_root:
@@ -51,7 +51,8 @@ class Reading:
     def get(self, request: Message, call: Call) -> Reply:
         """One row."""
         parameters = target_of(self._resource, request, call).parameters([row_id_of(self._resource, request)])
-        row = self._database.read(lambda connection: self._rows.statements.get.one_or_none(connection, parameters))
+        statement = self._rows.statements.get
+        row = self._database.read(lambda connection: connection.execute(statement, parameters).one_or_none())
         if row is None:
             raise self._resource.scope.missing()
         call.require(row.role)

@@ -13,7 +13,6 @@ from sqlalchemy.sql.visitors import iterate
 from services.shared.sql_dialect import (
     InsertReturning,
     JsonUuid,
-    Prepared,
     UuidList,
     UuidText,
     WriteReturning,
@@ -71,15 +70,15 @@ class Statements:
         scope = self._resource.scope
         return self._resource.table.c[scope.id_field] == scope.root.c.id
 
-    def _get(self, answer: ColumnElement[str]) -> Prepared:
+    def _get(self, answer: ColumnElement[str]) -> Select[Any]:
         """Role, version and answer of one live row; no row for a missing root, no version for a missing child."""
         resource = self._resource
         table, root = resource.table, resource.scope.root
         columns = select(self._role, table.c.version, answer.label("answer"))
         if resource.is_root:
-            return Prepared(columns.where(*self._live_root))
+            return columns.where(*self._live_root)
         live = and_(table.c.id == ROW_ID, self._belongs, table.c.deleted_at.is_(None))
-        return Prepared(columns.select_from(root.outerjoin(table, live)).where(*self._live_root))
+        return columns.select_from(root.outerjoin(table, live)).where(*self._live_root)
 
     def _read(self, members: frozenset[str], *, deleted: bool = False) -> Select[Any]:
         """Rows by `row_ids`: role, version, these members as `document`, and what the rules have to see.
@@ -125,7 +124,7 @@ class Statements:
             return shared.suffix_with(f"FOR NO KEY UPDATE OF {table.name}", dialect="postgresql")
         return read.with_for_update(of=[scope.root, table] if root == "held" else table, key_share=True)
 
-    def _page(self, filter_names: tuple[str, ...], sort: filters.Sort | None, *, include_deleted: bool) -> Prepared:
+    def _page(self, filter_names: tuple[str, ...], sort: filters.Sort | None, *, include_deleted: bool) -> Select[Any]:
         """Total and page; with the role for children, no row when their root is missing."""
         resource = self._resource
         table, scope = resource.table, resource.scope
@@ -145,10 +144,10 @@ class Statements:
         )
         total = select(func.count()).select_from(table).where(*matching)
         if resource.is_root:
-            return Prepared(select(total.scalar_subquery().label("total"), json_array(items).label("page")))
+            return select(total.scalar_subquery().label("total"), json_array(items).label("page"))
         total, items = total.correlate(scope.root), items.correlate(scope.root)
         page = select(self._role, total.scalar_subquery().label("total"), json_array(items).label("page"))
-        return Prepared(page.where(*self._live_root))
+        return page.where(*self._live_root)
 
 
 def _looks_elsewhere(expression: ColumnElement[Any]) -> bool:

@@ -16,12 +16,12 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Text, bindparam, cast, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from services.shared import rfc3339
 from services.shared.access import WRITER
 from services.shared.principal import user_object
-from services.shared.sql_dialect import Prepared, WriteTogether
+from services.shared.sql_dialect import WriteTogether
 from services.threat_model.access.roles import principal_ids
 from services.threat_model.access.tables import threat_models
 from services.threat_model.audit import recording
@@ -42,13 +42,8 @@ from tmi.threat_model.v1.sequencer_pb2 import (
     Outcome,
 )
 
-_LOCK = Prepared(
-    select(
-        cast(diagrams.c.threat_model_id, Text).label("threat_model_id"),
-        cast(diagrams.c.session_id, Text).label("session_id"),
-        diagrams.c.update_vector,
-        diagrams.c.version,
-    )
+_LOCK = (
+    select(diagrams.c.threat_model_id, diagrams.c.session_id, diagrams.c.update_vector, diagrams.c.version)
     .join_from(diagrams, threat_models)
     .where(
         diagrams.c.id == bindparam("diagram_id"), diagrams.c.deleted_at.is_(None), threat_models.c.deleted_at.is_(None)
@@ -73,7 +68,7 @@ def commit_operations(
     connection: Connection, diagram_id: str, session_id: str, requests: Sequence[OperationRequest]
 ) -> CommitOperationsResponse:
     """Commits the operations in order; each is accepted, repeated, rejected or denied by itself."""
-    diagram = _LOCK.one_or_none(connection, {"diagram_id": diagram_id})
+    diagram = connection.execute(_LOCK, {"diagram_id": diagram_id}).one_or_none()
     if diagram is None or diagram.session_id is None or diagram.session_id != session_id:
         return CommitOperationsResponse(session_ended=True, update_vector=diagram.update_vector if diagram else 0)
 

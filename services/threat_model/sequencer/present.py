@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Text, bindparam, cast, func, literal_column, null, select, union_all
 
-from services.shared.sql_dialect import Prepared, TextList, UuidList, UuidText, is_one_of
+from services.shared.sql_dialect import TextList, UuidList, UuidText, is_one_of
 from services.threat_model.access.tables import threat_model_access
 from services.threat_model.cells.tables import diagram_cells
 from services.threat_model.sequencer.loading import LoadedCells, loaded_cells
@@ -45,15 +45,13 @@ _named = is_one_of(_cells.cell_id, bindparam("cell_ids", type_=TextList()))
 _other = diagram_cells.alias("other").c
 _last_position = select(func.max(_other.position)).where(_other.diagram_id == _of_diagram).scalar_subquery()
 
-_READ = Prepared(union_all(_KNOWN_OPERATIONS, _ROLES, _a_cell.where(_named)))
+_READ = union_all(_KNOWN_OPERATIONS, _ROLES, _a_cell.where(_named))
 # An addition must know how many cells there are and which is the last: that one is loaded as well.
-_READ_FOR_ADDITION = Prepared(
-    union_all(
-        _KNOWN_OPERATIONS,
-        _ROLES,
-        _a_cell.where(_named | (_cells.position == _last_position)),
-        _row(_NUMBER_OF_CELLS, None, func.count()).select_from(diagram_cells).where(_cells.diagram_id == _of_diagram),
-    )
+_READ_FOR_ADDITION = union_all(
+    _KNOWN_OPERATIONS,
+    _ROLES,
+    _a_cell.where(_named | (_cells.position == _last_position)),
+    _row(_NUMBER_OF_CELLS, None, func.count()).select_from(diagram_cells).where(_cells.diagram_id == _of_diagram),
 )
 
 
@@ -80,8 +78,8 @@ def read(
     for_addition: bool,
 ) -> Present:
     """Reads what of these there is. for_addition: the group may add cells."""
-    rows = (_READ_FOR_ADDITION if for_addition else _READ).execute(
-        connection,
+    rows = connection.execute(
+        _READ_FOR_ADDITION if for_addition else _READ,
         {
             "diagram_id": diagram_id,
             "threat_model_id": threat_model_id,
