@@ -42,12 +42,12 @@ class Call:
 
     def require(self, role: int | None) -> None:
         """Raises ApiError 403 when the caller's role (None for none) is not enough for the declared access."""
-        if self.requirement is not None and (role or 0) < self.requirement.role:
+        self._role_is_enough = self.requirement is None or (role or 0) >= self.requirement.role
+        if not self._role_is_enough:
             raise forbidden("You do not have the role on this threat model that this needs.")
-        self._role_is_enough = True
 
     def ensure_required(self) -> None:
-        """Raises RoleNotRequired when the operation asks for a role and `require` has not allowed it yet."""
+        """Raises RoleNotRequired when the operation asks for a role and `require` did not allow it, the last time."""
         if self.requirement is not None and self.requirement.role and not self._role_is_enough:
             raise RoleNotRequired
 

@@ -275,17 +275,25 @@ def _streaming_behavior(
 
 
 async def _send_chunks(stream: Stream, context: Any) -> None:
-    """Sends status and headers with the first chunk, and each chunk as soon as it is there."""
-    head: tuple[tuple[str, str], ...] | None = _head(stream)
+    """Sends status and headers with the first chunk, and each chunk as soon as it is there.
+
+    Where there is no chunk an empty one is sent: grpc.aio may lose the initial metadata of a call that ends
+    without a message.
+    """
+    has_begun = False
+
+    async def send(chunk: bytes) -> None:
+        nonlocal has_begun
+        if not has_begun:
+            await context.send_initial_metadata(_head(stream))
+        await context.write(HttpBody(content_type="" if has_begun else stream.content_type, data=chunk))
+        has_begun = True
+
     async with aclosing(stream.chunks) as chunks:
         async for chunk in chunks:
-            content_type = ""
-            if head is not None:
-                await context.send_initial_metadata(head)
-                head, content_type = None, stream.content_type
-            await context.write(HttpBody(content_type=content_type, data=chunk))
-    if head is not None:
-        await context.send_initial_metadata(head)
+            await send(chunk)
+    if not has_begun:
+        await send(b"")
 
 
 def _bidirectional_behavior(

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,20 @@ def test_a_refusal_that_is_swallowed_is_no_check(
         except swallowed:
             return rpc.Reply(b"secret")
         raise AssertionError("committed")
+
+    assert_refused(ask("Write", handle), log(), "Write")
+    assert stored(database) == 0
+
+
+def test_the_last_check_counts(ask: Ask, database: Database, log: Callable[[], str]) -> None:
+    """As when a transaction is repeated and the role has been taken away meanwhile."""
+
+    def handle(_request: Any, call: Call) -> rpc.Reply:
+        call.require(OWNER)
+        with suppress(ApiError):
+            call.require(None)
+        database.write(insert)
+        return rpc.Reply(b"secret")
 
     assert_refused(ask("Write", handle), log(), "Write")
     assert stored(database) == 0
