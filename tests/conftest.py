@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import anyio
+import hypothesis
 import pytest
 import redis
 
@@ -15,6 +16,12 @@ from deploy.embedded.valkey import EmbeddedValkey
 from services.shared.settings import Settings
 
 _DATABASES = itertools.count()
+
+# How fast a machine is says nothing about the code: properties have no time limits.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

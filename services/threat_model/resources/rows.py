@@ -172,9 +172,10 @@ class Rows:
             if not resource.is_root:
                 given[resource.scope.id_field] = target.scope_id
             rows.append(resource.rules.store(write).columns | given)
-        first = next_aliases(connection, target.scope_id, resource.kind, len(rows))
-        for number, row in enumerate(rows):
-            row["alias"] = first + number
+        if "alias" in resource.table.c:
+            first = next_aliases(connection, target.scope_id, resource.kind, len(rows))
+            for number, row in enumerate(rows):
+                row["alias"] = first + number
         documents = self.statements.insert(tuple(sorted(rows[0]))).execute(connection, rows)
         for write in writes:
             resource.rules.created(write)
