@@ -100,8 +100,8 @@ class Rows:
     def _lock(self, connection: Connection, target: Target, row_ids: Sequence[str], statement: Any) -> list[Row[Any]]:
         parameters = target.parameters(row_ids)
         rows = connection.execute(statement, parameters).all()
-        if any(row.version != row.read_version for row in rows):
-            # A lock was waited for: the row is the present one, what was read beside it is older.
+        if any(_was_waited_for(row) for row in rows):
+            # What is locked is the present row; what was read beside it is older.
             rows = connection.execute(statement, parameters).all()
         return self._all_found(connection, target, row_ids, rows)
 
@@ -247,3 +247,9 @@ class Rows:
         root_id = target.scope_id or row_id
         actor = target.call.caller
         return Change(actor, change_type, self.resource.kind, root_id, row_id, version, lost, summary, now)
+
+
+def _was_waited_for(row: Row[Any]) -> bool:
+    """True when the row, or its root if that was locked too, was changed between the statement's begin and its lock."""
+    changed: bool = row.version != row.read_version
+    return changed or ("root_version" in row._mapping and row.root_version != row.root_read_version)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, FromClause, Integer, ScalarSelect, Select, and_, bindparam, func, select
+from sqlalchemy import ColumnElement, FromClause, Integer, ScalarSelect, Select, Table, and_, bindparam, func, select
 from sqlalchemy.sql.visitors import iterate
 
 from services.shared.sql_dialect import (
@@ -87,7 +87,6 @@ class Statements:
         """
         resource = self._resource
         table, scope = resource.table, resource.scope
-        read = table.alias("read")
         # The first member of a JSON object may not be left out, so it is the id.
         document = json_object({"id": JsonUuid(table.c.id)} | {n: resource.members[n] for n in _in(resource, members)})
         where = [is_one_of(table.c.id, ROW_IDS)]
@@ -98,13 +97,8 @@ class Statements:
             select(
                 table.c.id,
                 self._role,
-                table.c.version,
+                *_versions(table, "version", "read_version"),
                 table.c.deleted_at,
-                select(read.c.version)
-                .where(read.c.id == table.c.id)
-                .correlate(table)
-                .scalar_subquery()
-                .label("read_version"),
                 document.label("document"),
                 *resource.rules.reads(members),
             )
@@ -119,10 +113,13 @@ class Statements:
         """The same, locked in the order of their ids. root: locked before them, `shared` or `held` for oneself."""
         table, scope = self._resource.table, self._resource.scope
         read = self._read(members, deleted=deleted)
-        if root == "shared":
-            shared = read.with_for_update(read=True, of=scope.root)
-            return shared.suffix_with(f"FOR NO KEY UPDATE OF {table.name}", dialect="postgresql")
-        return read.with_for_update(of=[scope.root, table] if root == "held" else table, key_share=True)
+        if not root:
+            return read.with_for_update(of=table, key_share=True)
+        read = read.add_columns(*_versions(scope.root, "root_version", "root_read_version"))
+        if root == "held":
+            return read.with_for_update(of=[scope.root, table], key_share=True)
+        shared = read.with_for_update(read=True, of=scope.root)
+        return shared.suffix_with(f"FOR NO KEY UPDATE OF {table.name}", dialect="postgresql")
 
     def _page(self, filter_names: tuple[str, ...], sort: filters.Sort | None, *, include_deleted: bool) -> Select[Any]:
         """Total and page; with the role for children, no row when their root is missing."""
@@ -148,6 +145,13 @@ class Statements:
         total, items = total.correlate(scope.root), items.correlate(scope.root)
         page = select(self._role, total.scalar_subquery().label("total"), json_array(items).label("page"))
         return page.where(*self._live_root)
+
+
+def _versions(table: Table, present: str, read: str) -> tuple[ColumnElement[int], ColumnElement[int]]:
+    """The version of a row that is locked, and the one that the statement began with: they differ after a wait."""
+    again = table.alias(f"{table.name}_read")
+    begun = select(again.c.version).where(again.c.id == table.c.id).correlate(table).scalar_subquery()
+    return table.c.version.label(present), begun.label(read)
 
 
 def _looks_elsewhere(expression: ColumnElement[Any]) -> bool:
