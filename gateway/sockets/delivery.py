@@ -26,8 +26,11 @@ from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
 
 CLOSE_TOO_SLOW = 4408
-UNACKNOWLEDGED_LIMIT = 64
-"""Messages of a socket under way; beyond it the gateway stops reading from the client."""
+UNACKNOWLEDGED_MESSAGES = 4096
+"""Messages of a socket under way; beyond it the gateway stops reading from the client, pings included.
+A person cannot reach it while a lost replica is replaced."""
+UNACKNOWLEDGED_BYTES = 8 * 1024 * 1024
+"""The same limit in bytes, however many messages these are."""
 VOLATILE_FRACTION = 8
 """Volatile messages are dropped when more than this fraction of the queue is in use."""
 
@@ -57,6 +60,7 @@ class SocketDelivery:
     last_number: int = 0
     # By number; the last one of a socket that has departed is its Leave.
     unacknowledged: dict[int, bytes] = field(default_factory=dict)
+    unacknowledged_bytes: int = 0
 
     def drained(self) -> None:
         """Everything in the queue was written."""
@@ -65,7 +69,9 @@ class SocketDelivery:
     @property
     def can_send_more(self) -> bool:
         """False while too many of the client's messages are under way."""
-        return len(self.unacknowledged) < UNACKNOWLEDGED_LIMIT or self.closing is not None
+        return self.closing is not None or (
+            len(self.unacknowledged) < UNACKNOWLEDGED_MESSAGES and self.unacknowledged_bytes < UNACKNOWLEDGED_BYTES
+        )
 
     def close(self, code: int, reason: str, last_text: str = "") -> None:
         """Closes the socket after what is queued; the first close counts."""
@@ -113,6 +119,7 @@ class RoomDelivery:
         """Takes a client's message. It is kept until the room acknowledges it."""
         socket.last_number += 1
         socket.unacknowledged[socket.last_number] = text
+        socket.unacknowledged_bytes += len(text)
         self.outgoing.append(_unacknowledged(socket, socket.last_number))
 
     def leave(self, socket: SocketDelivery) -> None:
@@ -234,7 +241,7 @@ class RoomDelivery:
 
     def _acknowledged(self, socket_id: str, number: int) -> None:
         if socket := self.sockets.get(socket_id):
-            socket.unacknowledged.pop(number, None)
+            socket.unacknowledged_bytes -= len(socket.unacknowledged.pop(number, b""))
             if socket.has_departed and not socket.unacknowledged:
                 del self.sockets[socket_id]
             socket.wake()

@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 
 _RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
 _ATTEMPTS = 3
+# A process that is frozen within a transaction must not keep its locks from the other replicas for long.
+_OPTIONS = ("timezone=UTC", "statement_timeout=30000", "idle_in_transaction_session_timeout=5000")
 
 
 def normalise(url: str) -> URL:
@@ -62,7 +64,7 @@ class Database:
                 pool_use_lifo=True,  # keeps few connections busy, whose prepared statements are warm
                 pool_timeout=5,
                 pool_recycle=240,
-                connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c statement_timeout=30000"},
+                connect_args={"connect_timeout": 5, "options": " ".join(f"-c {option}" for option in _OPTIONS)},
             )
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 

@@ -22,6 +22,8 @@ from tmi.threat_model.v1 import sequencer_pb2 as sequencer
 DIAGRAM = "5d0b6c10-0000-4000-8000-000000000001"
 SESSION = "5d0b6c10-0000-4000-8000-000000000002"
 START_VECTOR = 7
+KEEPALIVE_SECONDS = 7.0
+"""After how long a gateway gives a frozen replica up."""
 
 
 def principal(name: str) -> Principal:
@@ -43,6 +45,7 @@ class Chaos:
     duplication: float = 0.1
     delay: float = 0.05
     kills: float = 0.4
+    freezes: float = 0.0
     stalls: float = 0.3
     disconnects: float = 0.5
     truncation: bool = False
@@ -157,6 +160,10 @@ class Replica:
         self.name = name
         self.is_alive = True
         self.epoch = 0
+        self.is_frozen = False
+        self.is_given_up = False
+        self._freezes = 0
+        self._postponed: list[Callable[[], None]] = []
         self.room: Room | None = None
         self.links: dict[str, Gateway] = {}
 
@@ -170,8 +177,44 @@ class Replica:
         return self.room
 
     def _later(self, action: Callable[[], None], slow: float = 1.0) -> None:
+        self.world.clock.after(self.world.delay() * slow, self._in_this_life(action))
+
+    def _in_this_life(self, action: Callable[[], None]) -> Callable[[], None]:
         epoch = self.epoch
-        self.world.clock.after(self.world.delay() * slow, lambda: action() if self.epoch == epoch else None)
+        return lambda: self.act(action) if self.epoch == epoch else None
+
+    def act(self, action: Callable[[], None]) -> None:
+        """Does something unless dead; once it is thawed if it is frozen."""
+        if self.is_frozen:
+            self._postponed.append(action)
+        elif self.is_alive:
+            action()
+
+    def freeze(self) -> None:
+        if self.is_alive and not self.is_frozen:
+            self.is_frozen = True
+            self._freezes += 1
+            this = self._freezes
+            self.world.clock.after(KEEPALIVE_SECONDS, lambda: self._give_up() if self._freezes == this else None)
+
+    def _give_up(self) -> None:
+        if self.is_frozen:
+            self.is_given_up = True
+            for link, gateway in self.links.items():
+                gateway.lost(link)
+                self._postponed.append(lambda link=link: self._lose(link))  # type: ignore[misc]
+
+    def _lose(self, link: str) -> None:
+        if self.links.pop(link, None) and self.room is not None:
+            self.room.detach(link, self.world.clock.now)
+            self.apply()
+
+    def thaw(self) -> None:
+        if self.is_frozen:
+            self.is_frozen = self.is_given_up = False
+            postponed, self._postponed = self._postponed, []
+            for action in postponed:
+                self.act(action)
 
     def attach(self, link: str, gateway: "Gateway", delivered: int | None) -> None:
         self.links[link] = gateway
@@ -252,18 +295,17 @@ class Replica:
                     del world.presence[effect.socket.socket_id]
                     world.publish(self, RelayFrame(presence_changed=PresenceChanged()))
             case effects.WakeAt():
-                epoch = self.epoch
-                world.clock.at(
-                    effect.time,
-                    lambda: self._do(lambda: room.tick(world.clock.now)) if self.epoch == epoch else None,
-                )
+                world.clock.at(effect.time, self._in_this_life(lambda: self._do(lambda: room.tick(world.clock.now))))
 
     def _do(self, action: Callable[[], None]) -> None:
         action()
         self.apply()
 
     def relayed(self, frame: RelayFrame) -> None:
-        if not self.is_alive or self.room is None or self.room.is_finished:
+        self.act(lambda: self._relayed(frame))
+
+    def _relayed(self, frame: RelayFrame) -> None:
+        if self.room is None or self.room.is_finished:
             return
         match frame.WhichOneof("frame"):
             case "operations":
@@ -284,13 +326,13 @@ class Replica:
         self.apply()
 
     def poll(self) -> None:
-        if self.is_alive and self.room is not None and not self.room.is_finished:
+        if self.is_alive and not self.is_frozen and self.room is not None and not self.room.is_finished:
             self.room.poll()
             self.room.tick(self.world.clock.now)
             self.apply()
 
     def heartbeat(self) -> None:
-        if self.is_alive and self.room is not None and not self.room.is_finished:
+        if self.is_alive and not self.is_frozen and self.room is not None and not self.room.is_finished:
             if not self.world.is_stalled:
                 for socket in self.room.sockets.values():
                     if socket.role:
@@ -299,7 +341,8 @@ class Replica:
             self._later(self._read_presence)
 
     def kill(self) -> None:
-        self.is_alive = False
+        self.is_alive = self.is_frozen = self.is_given_up = False
+        self._postponed.clear()
         self.epoch += 1
         self.room = None
         links, self.links = self.links, {}
@@ -331,7 +374,7 @@ class Gateway:
 
     def attach(self) -> None:
         assert self.delivery is not None
-        alive = [replica for replica in self.world.replicas if replica.is_alive]
+        alive = [replica for replica in self.world.replicas if replica.is_alive and not replica.is_given_up]
         if not alive:
             self.world.clock.after(0.1, self.attach)
             return
@@ -339,7 +382,7 @@ class Gateway:
         self._links += 1
         link = self._link = f"{self.name}#{self._links}"
         self.world.links[link] = self
-        self._up = Pipe(self.world, lambda frame: replica.receive(link, frame) if replica.is_alive else None)
+        self._up = Pipe(self.world, lambda frame: replica.act(lambda: replica.receive(link, frame)))
         self._down = Pipe(self.world, lambda frame: self._receive(frame))
         replica.links[link] = self
         for frame in self.delivery.reattach():
@@ -569,6 +612,10 @@ class World:
                 replica = self.random.choice(self.replicas)
                 self.clock.at(time + self.random.random(), replica.kill)
                 self.clock.at(time + self.random.random() * 3, replica.start)
+            if self.random.random() < self.chaos.freezes:
+                replica = self.random.choice(self.replicas)
+                self.clock.at(time, replica.freeze)
+                self.clock.at(time + self.random.expovariate(1 / KEEPALIVE_SECONDS), replica.thaw)
             if self.random.random() < self.chaos.stalls:
                 self.clock.at(time, lambda: self._stall(True))
                 self.clock.at(time + self.random.random(), lambda: self._stall(False))
@@ -585,6 +632,7 @@ class World:
         self.is_stalled = False
         for replica in self.replicas:
             replica.start()
+            replica.thaw()
         for client in self.clients:
             client.connect()
 

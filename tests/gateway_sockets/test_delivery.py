@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
-from gateway.sockets.delivery import RoomDelivery, SocketDelivery
+import pytest
+
+from gateway.sockets.delivery import UNACKNOWLEDGED_BYTES, UNACKNOWLEDGED_MESSAGES, RoomDelivery, SocketDelivery
 from tests.collaboration.simulation import SESSION, principal
 from tmi.collaboration.v1.rooms_pb2 import Ack, Broadcast, Close, Direct, GatewayFrame, Rebase, RoomFrame, State
 from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
@@ -194,14 +196,21 @@ def test_what_a_socket_sent_before_it_left_is_still_settled() -> None:
     assert delivery.is_idle
 
 
-def test_client_that_sends_faster_than_it_is_answered_is_not_read() -> None:
+@pytest.mark.parametrize(
+    ("text", "limit"), [(b"x", UNACKNOWLEDGED_MESSAGES), (b"x" * 1024 * 1024, UNACKNOWLEDGED_BYTES // 1024 // 1024)]
+)
+def test_client_that_sends_faster_than_it_is_answered_is_not_read(text: bytes, limit: int) -> None:
     delivery = room()
     socket = joined(delivery)
     while socket.can_send_more:
-        delivery.message(socket, b"x")
-    assert len(socket.unacknowledged) == 64
-    delivery.receive(RoomFrame(ack=Ack(socket_id="a", number=1)))
-    assert socket.can_send_more
+        delivery.message(socket, text)
+    assert len(socket.unacknowledged) == limit
+    after = []
+    for _ in range(2):  # an acknowledgement counts once
+        delivery.receive(RoomFrame(ack=Ack(socket_id="a", number=1)))
+        after.append(socket.can_send_more)
+    delivery.message(socket, text)
+    assert [*after, socket.can_send_more] == [True, True, False]
 
 
 def test_end_of_the_session_closes_every_socket_after_its_last_text() -> None:
