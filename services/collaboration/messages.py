@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import orjson
 
@@ -44,10 +45,14 @@ SERVER_ONLY_TYPES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class OperationMessage:
-    """A well-formed diagram_operation_request. operation: its `operation` object as JSON."""
+    """A well-formed diagram_operation_request.
+
+    operation: its `operation` object as JSON. base_vector: None when the client named none.
+    """
 
     operation_id: str
     operation: bytes
+    base_vector: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +119,7 @@ def decode(text: bytes) -> ClientMessage | None:
         case "diagram_operation_request":
             return _operation(body)
         case "sync_request":
-            vector = body.get("update_vector")
-            known = isinstance(vector, int) and not isinstance(vector, bool)
-            return SyncRequest(vector if known else None, status_only=False)
+            return SyncRequest(_vector(body.get("update_vector")), status_only=False)
         case "sync_status_request":
             return SyncRequest(None, status_only=True)
         case "presenter_cursor":
@@ -156,9 +159,13 @@ def _operation(body: dict[str, Any]) -> OperationMessage | MalformedOperation:
     if not isinstance(cells, list):
         return MalformedOperation(echoed, "validation_failed", "operation.cells must be an array.")
     try:
-        return OperationMessage(echoed, orjson.dumps(operation))
+        return OperationMessage(echoed, orjson.dumps(operation), _vector(body.get("base_vector")))
     except orjson.JSONEncodeError:
         return MalformedOperation(echoed, "validation_failed", "The operation is nested too deeply.")
+
+
+def _vector(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _is_uuid(value: object) -> bool:
@@ -188,6 +195,18 @@ def _selection(cells: object) -> VolatileMessage | None:
 
 def _timestamp(now: float) -> str:
     return rfc3339.to_text(datetime.fromtimestamp(now, UTC))
+
+
+def correction(vector: int, start_vector: int, author: bytes, operation: bytes) -> bytes:
+    """A diagram_operation_event that repeats cells to one client; author: User object as JSON.
+
+    Its operation_id is a new UUID of version 5, so that logs tell it from clients' operations.
+    """
+    operation_id = str(uuid5(NAMESPACE_OID, uuid4().hex))
+    event = CommittedOperation(
+        update_vector=vector, operation_id=operation_id, initiating_user=author, operation=operation
+    )
+    return operation_event(event, start_vector)
 
 
 def operation_event(operation: CommittedOperation, start_vector: int) -> bytes:

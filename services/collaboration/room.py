@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from services.collaboration import effects, messages
 from services.collaboration.coalescing import Coalescer
 from services.collaboration.commit_queue import CommitQueue, PendingOperation
+from services.collaboration.corrections import Ack as DueAck
+from services.collaboration.corrections import Corrections
 from services.collaboration.fanout import Fanout
 from services.collaboration.participants import ConnectedSocket, Participant, same_user
 from services.collaboration.roster import LocalSocket, Roster
@@ -52,6 +54,9 @@ class Room:
         self._effects: list[effects.Effect] = []
         self._fanout = Fanout(session.start_vector, lambda link, frame: self._emit(effects.SendFrame(link, frame)))
         self._commits = CommitQueue()
+        self._corrections = Corrections(session.start_vector)
+        # Operations of sockets here, by vector, from their commit until they come in order.
+        self._own: dict[int, tuple[PendingOperation, CommittedOperation]] = {}
         self._volatile: Coalescer[tuple[str, bytes]] = Coalescer(VOLATILE_INTERVAL_SECONDS)
         self._announced: list[tuple[str, str, bool]] = []
         self._must_announce = False
@@ -94,7 +99,8 @@ class Room:
         """A stream ended without goodbye. Its sockets count as present until their presence expires."""
         self._fanout.close(link)
         self._uninformed.discard(link)
-        self._roster.lose(link, now)
+        for socket_id in self._roster.lose(link, now):
+            self._corrections.forget(socket_id)
 
     @property
     def vector(self) -> int:
@@ -106,9 +112,14 @@ class Room:
         """A socket connected, or (rejoin) was connected already and has its state."""
         if link not in self._fanout.links:
             return
-        self._roster.add(link, socket_id, principal, now, is_new=not is_rejoin)
-        if not is_rejoin:
+        socket = self._roster.add(link, socket_id, principal, now, is_new=not is_rejoin)
+        if is_rejoin:
+            self._corrections.taken_over(socket_id, self._fanout.vector(link), now)
+        else:
             self.last_activity_at = now
+        if self._fanout.links[link].was_rebased and is_rejoin:
+            socket.needs_state = socket.needs_participants = True
+        if socket.needs_state:
             self._fetch_state()
         self._check_access([(socket_id, principal)])
 
@@ -119,6 +130,7 @@ class Room:
 
     def _remove(self, socket_id: str, now: float) -> None:
         if socket := self._roster.remove(socket_id, now):
+            self._acknowledge_all((*socket.held_acks, *self._corrections.forget(socket_id)))
             self.last_activity_at = now
             self._emit(effects.RemovePresence(socket))
             self._announce()
@@ -141,11 +153,14 @@ class Room:
         message = messages.decode(text)
         match message:
             case messages.OperationMessage():
+                base_vector = self._base_vector(socket, message.base_vector)
+                self._corrections.drawn(socket_id, number, base_vector)
                 request = OperationRequest(
                     operation_id=message.operation_id,
                     initiator=socket.principal,
                     socket_id=socket_id,
                     operation=message.operation,
+                    base_vector=base_vector,
                 )
                 self._commits.add(PendingOperation(request, link, number))
                 self._commit()
@@ -163,6 +178,11 @@ class Room:
             case None:
                 pass
         self._acknowledge(link, socket_id, number)
+
+    def _base_vector(self, socket: LocalSocket, named: int | None) -> int:
+        """What the client had seen when it sent an operation: what it says, unless that cannot be."""
+        delivered = self._fanout.vector(socket.link)
+        return named if named is not None and self.session.start_vector <= named <= delivered else delivered
 
     def _reject_malformed(self, socket: LocalSocket, message: messages.MalformedOperation, now: float) -> None:
         if socket.role == Role.ROLE_READER:
@@ -233,20 +253,67 @@ class Room:
             return
         accepted: list[CommittedOperation] = []
         known: list[CommittedOperation] = []
-        for result in response.results:
+        for operation, result in zip(group, response.results, strict=True):
             if result.outcome in (Outcome.OUTCOME_ACCEPTED, Outcome.OUTCOME_REPEATED):
                 known.append(result.committed)
+                self._own[result.committed.update_vector] = (operation, result.committed)
                 if result.outcome == Outcome.OUTCOME_ACCEPTED:
                     accepted.append(result.committed)
         if accepted:
             relayed = RelayedOperations(operations=accepted)
             self._emit(effects.Publish(RelayFrame(operations=relayed)))
         self._add(known, now)
+        self._settle_passed(now)
         for operation, result in zip(group, response.results, strict=True):
-            self._tell_outcome(operation, result, response.update_vector, now)
+            if result.outcome not in (Outcome.OUTCOME_ACCEPTED, Outcome.OUTCOME_REPEATED):
+                self._tell_refusal(operation, result, response.update_vector, now)
         self._commit()
 
-    def _tell_outcome(self, operation: PendingOperation, result: OperationResult, vector: int, now: float) -> None:
+    def _settle(self, operation: PendingOperation, committed: CommittedOperation, now: float) -> None:
+        """Acknowledges an operation that took effect, now or with the correction that its sender needs."""
+        socket = self.sockets.get(operation.request.socket_id)
+        ack = (socket.link if socket else operation.link, operation.request.socket_id, operation.number)
+        if socket is None or not self._corrections.judge(ack, committed, self._fanout.log.since, now):
+            self._acknowledge(*ack)
+        else:
+            self._wake_for_corrections()
+
+    def _wake_for_corrections(self) -> None:
+        if (wake_at := self._corrections.wake_at) is not None:
+            self._emit(effects.WakeAt(wake_at))
+
+    def _note_delivered(self, now: float) -> None:
+        for committed in self._fanout.take_delivered():
+            if own := self._own.pop(committed.update_vector, None):
+                self._settle(*own, now)
+            self._acknowledge_all(self._corrections.note(committed))
+
+    def _settle_passed(self, now: float) -> None:
+        """Settles own operations that will not come in order: they came before, or a snapshot contains them."""
+        for vector in sorted(vector for vector in self._own if self._fanout.is_delivered(vector)):
+            self._settle(*self._own.pop(vector), now)
+
+    def _acknowledge_all(self, acks: Iterable[DueAck]) -> None:
+        for ack in acks:
+            self._acknowledge(*ack)
+
+    def _send_corrections(self, now: float) -> None:
+        for socket_id, owed in self._corrections.take_due(now):
+            socket = self.sockets[socket_id]
+            if owed.state_vector >= 0 or socket.needs_state:
+                socket.held_acks += owed.acks
+                socket.needs_state = True
+                self._fetch_state()
+            else:
+                self._direct(
+                    socket,
+                    messages.correction(owed.vector, self.session.start_vector, owed.author, owed.operation()),
+                )
+                self._corrections.sent(socket_id, owed, now)
+                self._acknowledge_all(owed.acks)
+
+    def _tell_refusal(self, operation: PendingOperation, result: OperationResult, vector: int, now: float) -> None:
+        self._corrections.refused(operation.request.socket_id, operation.number)
         request = operation.request
         socket = self.sockets.get(request.socket_id)
         if socket is not None and result.outcome == Outcome.OUTCOME_REJECTED:
@@ -272,6 +339,7 @@ class Room:
     def _add(self, operations: Iterable[CommittedOperation], now: float) -> None:
         if self._fanout.add(operations):
             self.last_activity_at = now
+        self._note_delivered(now)
         self._note_gap(now)
 
     def _note_gap(self, now: float) -> None:
@@ -300,6 +368,10 @@ class Room:
         if self._ended_elsewhere(response.session_id, now):
             return
         if not response.complete:
+            if self._fanout.skip_history():
+                self._settle_passed(now)
+                self._read_log()
+                return
             self._fanout.lose_position()
             self._fetch_state()
             return
@@ -329,6 +401,7 @@ class Room:
         if self._ended_elsewhere(state.session_id, now):
             return
         if self._fanout.end_snapshot(state):
+            self._settle_passed(now)
             for socket in self.sockets.values():
                 socket.needs_state = socket.needs_participants = True
         text = messages.diagram_state(state)
@@ -336,15 +409,24 @@ class Room:
             if socket.needs_state and (frame := self._fanout.state_frame(socket.link, socket.socket_id, state, text)):
                 socket.needs_state = False
                 self._emit(effects.SendFrame(socket.link, frame))
+                self._note_state_sent(socket, state.update_vector, now)
                 needs_participants, socket.needs_participants = socket.needs_participants, False
                 if socket.is_new:
                     self._introduce(socket)
                 elif needs_participants:
                     self._direct(socket, self._participants_update(self.participants()))
         self._fanout.forget_snapshot()
+        self._note_delivered(now)
         self._note_gap(now)
         if any(socket.needs_state for socket in self.sockets.values()):
             self._fetch_state()
+
+    def _note_state_sent(self, socket: LocalSocket, vector: int, now: float) -> None:
+        lacks = self._fanout.own_since(socket.socket_id, vector)
+        acks, socket.held_acks = socket.held_acks, []
+        acks += self._corrections.state_sent(socket.socket_id, vector, lacks=lacks, is_first=socket.is_new, now=now)
+        self._acknowledge_all(acks)
+        self._wake_for_corrections()
 
     # Access and participants
 
@@ -434,6 +516,7 @@ class Room:
         if self.is_finished:
             return
         self._flush_volatile(now)
+        self._send_corrections(now)
         self._note_gap(now)
         self._is_ending = self._is_ending and self.is_host_absent
         if (absent_since := self._roster.host_absent_since) is not None:

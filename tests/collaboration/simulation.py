@@ -73,8 +73,20 @@ class Clock:
         self.now = end
 
 
+def draw(cells: dict[str, Any], changes: list[dict[str, Any]]) -> None:
+    """Lays changes over cells: given keys replace those that were there."""
+    for change in changes:
+        before = cells.get(change["id"])
+        if change["operation"] == "remove":
+            cells.pop(change["id"], None)
+        elif isinstance(before, dict) and isinstance(change["data"], dict):
+            cells[change["id"]] = before | change["data"]
+        else:
+            cells[change["id"]] = change["data"]
+
+
 class ModelSequencer:
-    """Last writer wins per cell. An operation on the cell `rejected` is refused, a reader's is denied."""
+    """Last writer wins per key of a cell. An operation on the cell `rejected` is refused, a reader's is denied."""
 
     def __init__(self, *, log_limit: int | None) -> None:
         self.vector = START_VECTOR
@@ -102,14 +114,17 @@ class ModelSequencer:
                 outcome=sequencer.OUTCOME_REJECTED, reason="conflict_detected", message="no", requires_resync=True
             )
         self.vector += 1
-        for change in changes:
-            self.cells[change["id"]] = change["data"]
+        draw(self.cells, changes)
+        whole = [
+            change if change["operation"] == "remove" else {**change, "data": self.cells[change["id"]]}
+            for change in changes
+        ]
         committed = sequencer.CommittedOperation(
             update_vector=self.vector,
             operation_id=request.operation_id,
             socket_id=request.socket_id,
             initiating_user=orjson.dumps({"email": request.initiator.email}),
-            operation=request.operation,
+            operation=orjson.dumps({"type": "patch", "cells": whole}),
         )
         self.log[self.vector] = self.by_id[request.operation_id] = committed
         return sequencer.OperationResult(outcome=sequencer.OUTCOME_ACCEPTED, committed=committed)
@@ -413,24 +428,34 @@ class Gateway:
 
 @dataclass
 class Client:
-    """A client that keeps a log of what it was sent and checks it as it comes."""
+    """A client that checks what it is sent as it comes, and draws as the web client does.
+
+    It draws its own edits at once, is not sent them again, and drops events of its own user.
+    """
 
     world: "World"
     name: str
     gateway: Gateway
     is_slow: bool
     socket: SocketDelivery | None = None
+    # Of what came in order, own operations included; and what the web client takes for the diagram's.
     vector: int | None = None
+    base_vector: int = 0
     cells: dict[str, Any] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)
     answered: set[str] = field(default_factory=set)
     participants: set[str] | None = None
     connections: int = 0
     states: int = 0
+    corrections: int = 0
     _is_reading: bool = False
 
     def connect(self) -> None:
-        if self.socket is None:
+        delivery = self.gateway.delivery
+        if delivery and any(known.startswith(f"{self.name}.") for known in delivery.sockets if self.socket is None):
+            # The web client never shows what another socket of its user draws: not even an earlier one.
+            self.world.clock.after(0.05, self.connect)
+        elif self.socket is None:
             self.connections += 1
             self.vector = None
             self.participants = None
@@ -444,23 +469,25 @@ class Client:
             self.gateway.flush()
             self.socket = None
 
-    def edit(self, cell: str) -> None:
-        if self.socket is None or not self.socket.can_send_more or self.socket.closing:
+    def edit(self, cell: str, key: str) -> None:
+        if self.socket is None or self.vector is None or not self.socket.can_send_more or self.socket.closing:
             return
         operation_id = str(UUID(int=self.world.random.getrandbits(128)))
         self.sent.append(operation_id)
         if cell == "rejected":
             self.world.to_be_rejected.add(operation_id)
         self.world.sent_by.setdefault(self.socket.socket_id, []).append(operation_id)
+        change: dict[str, Any] = {"id": cell, "operation": "update", "data": {key: operation_id}}
+        if key == "remove":
+            change = {"id": cell, "operation": "remove"}
+        if cell != "rejected" and self.name not in self.world.sequencer.readers:
+            draw(self.cells, [change])
         text = orjson.dumps(
             {
                 "message_type": "diagram_operation_request",
                 "operation_id": operation_id,
-                "base_vector": self.vector or 0,
-                "operation": {
-                    "type": "patch",
-                    "cells": [{"id": cell, "operation": "update", "data": operation_id}],
-                },
+                "base_vector": self.base_vector,
+                "operation": {"type": "patch", "cells": [change]},
             }
         )
         assert self.gateway.delivery is not None
@@ -494,7 +521,7 @@ class Client:
         match message["message_type"]:
             case "diagram_state":
                 self.states += 1
-                self.vector = message["update_vector"]
+                self.vector = self.base_vector = message["update_vector"]
                 self.cells = {cell["id"]: cell["data"] for cell in message["cells"]}
             case "diagram_operation_event":
                 self._event(socket, message)
@@ -510,12 +537,25 @@ class Client:
         log = self.world.sequencer.log
         vector = message["update_vector"]
         assert self.vector is not None, f"{self.name}: event {vector} before a state"
+        if log[vector].socket_id == socket.socket_id:
+            assert message["operation_id"] not in self.world.sequencer.by_id, f"{self.name}: echo of {vector}"
+            self.corrections += 1
+            self._draw(message)
+            return
         assert vector > self.vector, f"{self.name}: event {vector} after {self.vector}"
         assert message["sequence_number"] == vector - START_VECTOR
         assert log[vector].operation_id == message["operation_id"]
-        assert log[vector].socket_id != socket.socket_id, f"{self.name}: echo of {vector}"
         self.advance(socket.socket_id, vector - 1)
-        self._apply(vector)
+        self.vector = vector
+        self._draw(message)
+
+    def _draw(self, message: dict[str, Any]) -> None:
+        self.base_vector = max(self.base_vector, message["update_vector"])
+        if message["initiating_user"]["email"] != principal(self.name).email:
+            for change in message["operation"]["cells"]:
+                # Events carry whole cells.
+                self.cells.pop(change["id"], None)
+                draw(self.cells, [change])
 
     def advance(self, socket_id: str, vector: int) -> None:
         """Own operations are not echoed: they alone may fill the space between two events."""
@@ -523,12 +563,7 @@ class Client:
         while self.vector is not None and self.vector < vector:
             missed = log[self.vector + 1]
             assert missed.socket_id == socket_id, f"{self.name}: gap at {self.vector + 1}"
-            self._apply(self.vector + 1)
-
-    def _apply(self, vector: int) -> None:
-        for change in orjson.loads(self.world.sequencer.log[vector].operation)["cells"]:
-            self.cells[change["id"]] = change["data"]
-        self.vector = vector
+            self.vector += 1
 
 
 class World:
@@ -603,7 +638,8 @@ class World:
         while (time := time + self.random.expovariate(15)) < end:
             client = self.random.choice(self.clients)
             cell = "rejected" if self.random.random() < 0.05 else f"cell-{self.random.randrange(6)}"
-            self.clock.at(time, lambda client=client, cell=cell: client.edit(cell))  # type: ignore[misc]
+            key = self.random.choices(["position", "label", "remove"], weights=[5, 3, 1])[0]
+            self.clock.at(time, lambda client=client, cell=cell, key=key: client.edit(cell, key))  # type: ignore[misc]
 
     def _schedule_faults(self, end: float) -> None:
         time = self.clock.now

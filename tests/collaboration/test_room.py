@@ -58,10 +58,16 @@ class Bench:
         self.room.message(link, socket_id, self.numbers, text, self.now)
         self.settle()
 
-    def edit(self, socket_id: str, *, operation_id: str = "", cell: str = "cell") -> str:
+    def edit(self, socket_id: str, *, operation_id: str = "", cell: str = "cell", base: int | None = None) -> str:
+        """base: what the socket had seen; everything unless given."""
         operation_id = operation_id or str(uuid4())
-        self.say(socket_id, operation(operation_id, cell))
+        self.say(socket_id, operation(operation_id, cell, base))
         return operation_id
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.room.tick(self.now)
+        self.settle()
 
     def frames(self, kind: str, link: str = "link") -> list[RoomFrame]:
         sent = [
@@ -81,11 +87,11 @@ class Bench:
         return [effect for effect in self.effects if isinstance(effect, kind)]
 
 
-def operation(operation_id: str, cell: str = "cell") -> dict[str, Any]:
+def operation(operation_id: str, cell: str = "cell", base_vector: int | None = None) -> dict[str, Any]:
     return {
         "message_type": "diagram_operation_request",
         "operation_id": operation_id,
-        "base_vector": 0,
+        "base_vector": base_vector,
         "operation": {"type": "patch", "cells": [{"id": cell, "operation": "update", "data": operation_id}]},
         "unknown": True,
     }

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from deploy.demo.client import Person
+from deploy.demo.diagram import Diagram
 from deploy.demo.editor import Editor
 from deploy.embedded.stack import Stack
 from tests.system.conftest import LogIn, entry, model_with_diagram, node
@@ -35,7 +36,7 @@ async def _assert_nothing_is_lost(person: Person, path: str, before: int, *edito
     diagram = await person.request("GET", path)
     assert diagram["update_vector"] == before + sum(len(editor.log.sent) for editor in editors)
     for editor in editors:
-        assert editor.screen(diagram["update_vector"]) == diagram["cells"]
+        await editor.wait_until(lambda editor=editor: editor.log.screen() == Diagram(diagram["cells"]).cells())
         assert (editor.log.close_code, editor.log.errors, editor.log.refused) == (None, [], {})
 
 
