@@ -20,6 +20,7 @@ from tmi.collaboration.v1.rooms_pb2 import (
     Open,
     Resync,
     RoomFrame,
+    Settled,
     State,
 )
 from tmi.principal.v1.principal_pb2 import Principal
@@ -97,6 +98,8 @@ class RoomDelivery:
         # Of the last numbered event delivered.
         self.vector: int | None = None
         self.is_closed = False
+        # Called with the id of an ending: answer with `settled` when nothing more is on its way.
+        self.on_settle = self.settled
         self._session = session
         self._gateway_id = gateway_id
         self._queue_limit = queue_limit
@@ -132,6 +135,10 @@ class RoomDelivery:
         socket.unacknowledged[socket.last_number] = b""
         self.outgoing.append(_unacknowledged(socket, socket.last_number))
 
+    def settled(self, ending_id: str) -> None:
+        """Says that everything clients had sent before was forwarded."""
+        self.outgoing.append(GatewayFrame(settled=Settled(ending_id=ending_id)))
+
     def reattach(self) -> list[GatewayFrame]:
         """Every frame that a new stream begins with, in order."""
         self.outgoing.clear()
@@ -159,6 +166,8 @@ class RoomDelivery:
                 self._acknowledged(frame.ack.socket_id, frame.ack.number)
             case "close":
                 self._close(frame.close)
+            case "settle":
+                self.on_settle(frame.settle.ending_id)
             case "rebase":
                 self.vector = frame.rebase.update_vector
                 for socket in self.sockets.values():

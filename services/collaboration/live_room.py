@@ -9,6 +9,7 @@ from typing import TypeVar
 from redis.exceptions import RedisError
 
 from services.collaboration import effects, metrics
+from services.collaboration.endings import Endings
 from services.collaboration.presence import Presence
 from services.collaboration.relay import Relay
 from services.collaboration.room import HOST_DISCONNECTED, Room
@@ -46,6 +47,7 @@ class LiveRoom:
         sequencer: SequencerClient,
         presence: Presence,
         relay: Relay,
+        endings: Endings,
         on_finished: Callable[["LiveRoom"], None],
     ) -> None:
         self.room = room
@@ -54,6 +56,7 @@ class LiveRoom:
         self._sequencer = sequencer
         self._presence = presence
         self._relay = relay
+        self._endings = endings
         self._on_finished = on_finished
         self._streams: dict[str, Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,6 +114,8 @@ class LiveRoom:
                 asyncio.get_running_loop().call_later(delay, self.tick)
             case effects.EndSession():
                 self._spawn(self._end_session(effect.reason))
+            case effects.TellSettled():
+                self._spawn(self._endings.tell_settled(effect.ending_id))
             case effects.Finished():
                 self._presence_work.put_nowait(None)
                 self._on_finished(self)
@@ -156,6 +161,8 @@ class LiveRoom:
                 self.room.volatile_relayed(frame.volatile_message)
             case "presence_changed":
                 self.refresh_presence()
+            case "session_ending":
+                self.room.settle(frame.session_ending.ending_id, frame.session_ending.reason)
             case "session_ended":
                 self.room.end(frame.session_ended.reason, time.time())
         self.apply()

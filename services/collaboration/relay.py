@@ -74,6 +74,14 @@ class Relay:
             self._backlog.append((_PREFIX + session_id, frame.SerializeToString()))
             self._has_backlog.set()
 
+    async def ask(self, session_id: str, frame: RelayFrame) -> int:
+        """Sends a frame to every replica that listens to the session, this one too; answers how many these are.
+
+        Raises RedisError.
+        """
+        receivers: int = await self._client.publish(_PREFIX + session_id, frame.SerializeToString())
+        return receivers
+
     async def subscribe(self, session_id: str) -> None:
         """Listens to a session from now on, also after Redis was away."""
         self._sessions.add(session_id)

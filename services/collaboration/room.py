@@ -12,11 +12,12 @@ from services.collaboration.coalescing import Coalescer
 from services.collaboration.commit_queue import CommitQueue, PendingOperation
 from services.collaboration.corrections import Ack as DueAck
 from services.collaboration.corrections import Corrections
+from services.collaboration.endings import Ending
 from services.collaboration.fanout import Fanout
 from services.collaboration.participants import ConnectedSocket, Participant, same_user
 from services.collaboration.roster import LocalSocket, Roster
 from tmi.collaboration.v1.relay_pb2 import RelayedOperations, RelayedVolatile, RelayFrame, SessionEnded
-from tmi.collaboration.v1.rooms_pb2 import Ack, Close, Direct, RoomFrame
+from tmi.collaboration.v1.rooms_pb2 import Ack, Close, Direct, RoomFrame, Settle
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import (
     CommitOperationsResponse,
@@ -57,6 +58,8 @@ class Room:
         self._corrections = Corrections(session.start_vector)
         # Operations of sockets here, by vector, from their commit until they come in order.
         self._own: dict[int, tuple[PendingOperation, CommittedOperation]] = {}
+        self._endings: dict[str, Ending] = {}
+        self._end_reason = ENDED_ELSEWHERE
         self._volatile: Coalescer[tuple[str, bytes]] = Coalescer(VOLATILE_INTERVAL_SECONDS)
         self._announced: list[tuple[str, str, bool]] = []
         self._must_announce = False
@@ -101,6 +104,8 @@ class Room:
         self._uninformed.discard(link)
         for socket_id in self._roster.lose(link, now):
             self._corrections.forget(socket_id)
+        for ending_id in list(self._endings):
+            self.settled(link, ending_id)
 
     @property
     def vector(self) -> int:
@@ -246,10 +251,11 @@ class Room:
     def committed(self, response: CommitOperationsResponse, now: float) -> None:
         """The outcome of the group in flight."""
         group = self._commits.finish()
+        self._tell_settled()
         if self.is_finished:
             return
         if response.session_ended:
-            self.end(ENDED_ELSEWHERE, now)
+            self.end(self._end_reason, now)
             return
         accepted: list[CommittedOperation] = []
         known: list[CommittedOperation] = []
@@ -384,7 +390,7 @@ class Room:
 
     def _ended_elsewhere(self, session_id: str, now: float) -> bool:
         if session_id != self.session.session_id:
-            self.end(ENDED_ELSEWHERE, now)
+            self.end(self._end_reason, now)
         return self.is_finished
 
     # Snapshots
@@ -543,6 +549,27 @@ class Room:
         if not self.is_finished:
             self._emit(effects.Publish(RelayFrame(session_ended=SessionEnded(reason=reason))))
             self.end(reason, now)
+
+    def settle(self, ending_id: str, reason: str) -> None:
+        """The session is about to end: gets everything that gateways have received, and its outcome."""
+        self._end_reason = reason
+        for link in self._fanout.links:
+            self._emit(effects.SendFrame(link, RoomFrame(settle=Settle(ending_id=ending_id))))
+        self._endings[ending_id] = Ending(set(self._fanout.links))
+        self._tell_settled()
+
+    def settled(self, link: str, ending_id: str) -> None:
+        """A gateway has forwarded everything."""
+        if ending := self._endings.get(ending_id):
+            ending.waits_for.discard(link)
+            ending.operations = self._commits.added
+            self._tell_settled()
+
+    def _tell_settled(self) -> None:
+        for ending_id, ending in list(self._endings.items()):
+            if not ending.waits_for and self._commits.finished >= ending.operations:
+                del self._endings[ending_id]
+                self._emit(effects.TellSettled(ending_id))
 
     def volatile_relayed(self, message: RelayedVolatile) -> None:
         """A presenter's message from another replica."""

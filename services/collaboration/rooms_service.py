@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable
 from uuid import uuid4
 
 from services.collaboration import metrics
+from services.collaboration.endings import Endings
 from services.collaboration.live_room import LiveRoom, Stream
 from services.collaboration.presence import Presence
 from services.collaboration.relay import Relay
@@ -41,12 +42,14 @@ class RoomsService:
         presence: Presence,
         tickets: Tickets,
         relay: Relay,
+        endings: Endings,
         host_grace_seconds: float,
     ) -> None:
         self._sequencer = sequencer
         self._presence = presence
         self._tickets = tickets
         self._relay = relay
+        self._endings = endings
         self._host_grace_seconds = host_grace_seconds
         self._rooms: dict[str, LiveRoom] = {}
         self._subscriptions: set[asyncio.Task[None]] = set()
@@ -120,7 +123,7 @@ class RoomsService:
         live = self._rooms.get(session.session_id)
         if live is None:
             room = Room(session, time.time(), host_grace_seconds=self._host_grace_seconds)
-            live = LiveRoom(room, self._sequencer, self._presence, self._relay, self._finished)
+            live = LiveRoom(room, self._sequencer, self._presence, self._relay, self._endings, self._finished)
             self._rooms[session.session_id] = live
             self._run(self._relay.subscribe(session.session_id))
         return live
@@ -180,6 +183,8 @@ def _feed(live: LiveRoom, link: str, frame: GatewayFrame) -> None:
             live.room.leave(link, frame.leave.socket_id, frame.leave.number, now)
         case "resync":
             live.room.resync(frame.resync.socket_id)
+        case "settled":
+            live.room.settled(link, frame.settled.ending_id)
 
 
 async def _ready_frames(stream: Stream) -> list[RoomFrame]:

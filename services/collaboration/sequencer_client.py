@@ -33,14 +33,19 @@ class SequencerClient:
         return await _call(self._stub.OpenSession, request, CALL_SECONDS)
 
     async def get_session(
-        self, threat_model_id: str, diagram_id: str, principal: Principal, *, may_be_absent: bool = False
+        self, threat_model_id: str, diagram_id: str, principal: Principal, *, to_end_it: bool = False
     ) -> messages.DiagramSession:
         """The diagram's session. ApiError 403 when the principal may not read.
 
-        When it has none: without a session_id if that may be, else ApiError 404.
+        to_end_it: administrators need no role. When there is none: ApiError 404, or without a session_id
+        when it is to be ended.
         """
         request = messages.GetSessionRequest(
-            threat_model_id=threat_model_id, diagram_id=diagram_id, principal=principal, may_be_absent=may_be_absent
+            threat_model_id=threat_model_id,
+            diagram_id=diagram_id,
+            principal=principal,
+            may_be_absent=to_end_it,
+            administrators_may=to_end_it,
         )
         return await _call(self._stub.GetSession, request, CALL_SECONDS)
 

@@ -5,6 +5,7 @@ from uuid import uuid4
 import grpc
 import redis.asyncio
 
+from services.collaboration.endings import Endings
 from services.collaboration.presence import Presence
 from services.collaboration.relay import Relay
 from services.collaboration.rooms_service import RoomsService
@@ -30,8 +31,9 @@ class CollaborationService:
         presence = Presence(client, replica_id)
         tickets = Tickets(client)
         self.relay = Relay(client, replica_id, self._relayed, self._subscribed)
-        self.rooms = RoomsService(sequencer, presence, tickets, self.relay, settings.host_grace_seconds)
-        self.sessions = SessionsService(sequencer, presence, tickets, self.rooms)
+        endings = Endings(client, self.relay)
+        self.rooms = RoomsService(sequencer, presence, tickets, self.relay, endings, settings.host_grace_seconds)
+        self.sessions = SessionsService(sequencer, presence, tickets, endings, self.rooms)
         self.sweeper = Sweeper(self.rooms, sequencer, self.relay, settings.websocket_inactivity_timeout_seconds)
 
     def _relayed(self, session_id: str, frame: RelayFrame) -> None:

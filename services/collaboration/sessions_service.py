@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 from redis.exceptions import RedisError
 
+from services.collaboration.endings import Endings
 from services.collaboration.participants import Participant, participants, same_user
 from services.collaboration.presence import Presence
 from services.collaboration.rooms_service import RoomsService
@@ -25,11 +26,14 @@ from tmi.collaboration.v1.sessions_pb2 import (
     JoinDiagramSessionRequest,
     ListMySessionsRequest,
 )
-from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
+from tmi.principal.v1.principal_pb2 import Principal
+from tmi.threat_model.v1.sequencer_pb2 import DiagramSession, Role
 
 logger = logging.getLogger(__name__)
 
 ENDED_BY_HOST = "The host has ended the collaboration session."
+ENDED_BY_OWNER = "The owner of the threat model has ended the collaboration session."
+ENDED_BY_ADMINISTRATOR = "An administrator has ended the collaboration session."
 ANNOUNCE_SECONDS = 0.1
 """The host's client should have its answer before its socket is closed."""
 
@@ -42,11 +46,13 @@ class SessionsService:
         sequencer: SequencerClient,
         presence: Presence,
         tickets: Tickets,
+        endings: Endings,
         rooms: RoomsService,
     ) -> None:
         self._sequencer = sequencer
         self._presence = presence
         self._tickets = tickets
+        self._endings = endings
         self._rooms = rooms
 
     async def get_diagram_session(self, request: GetDiagramSessionRequest, call: Call) -> Reply:
@@ -61,15 +67,40 @@ class SessionsService:
         return Reply(body, status=201 if opened.created else 200)
 
     async def end_diagram_session(self, request: EndDiagramSessionRequest, call: Call) -> Reply:
-        """Ends the session when the caller is its host; 204 also when there is nothing to end."""
+        """Ends the session if the caller may, after everything that was sent before is settled.
+
+        204 also when there is nothing to end, or nothing that the caller may end.
+        """
         session = await self._sequencer.get_session(
-            request.threat_model_id, request.diagram_id, call.caller, may_be_absent=True
+            request.threat_model_id, request.diagram_id, call.caller, to_end_it=True
         )
-        if session.session_id and same_user(session.host, call.caller):
-            await self._sequencer.close_session(session.diagram_id, session.session_id)
+        reason = await self._reason_to_end(session, call.caller, is_explicit=request.end) if session.session_id else ""
+        ended = False
+        if reason:
+            await self._endings.settle(session.session_id, reason)
+            ended = await self._sequencer.close_session(session.diagram_id, session.session_id)
             loop = asyncio.get_running_loop()
-            loop.call_later(ANNOUNCE_SECONDS, self._rooms.announce_end, session.session_id, ENDED_BY_HOST)
-        return Reply(status=204)
+            loop.call_later(ANNOUNCE_SECONDS, self._rooms.announce_end, session.session_id, reason)
+        return Reply(status=204, headers=[("x-session-ended", "true" if ended else "false")])
+
+    async def _reason_to_end(self, session: DiagramSession, caller: Principal, *, is_explicit: bool) -> str:
+        """What the participants are told; empty when the caller's DELETE ends nothing.
+
+        Web clients send it when they leave: from participants it means their own end only.
+        """
+        if same_user(session.host, caller):
+            return ENDED_BY_HOST
+        if session.role < Role.ROLE_OWNER and not caller.is_administrator:
+            return ""
+        if not is_explicit:
+            try:
+                present = await self._presence.snapshot(session.session_id)
+            except (RedisError, OSError):
+                self._presence.failed()
+                return ""
+            if any(same_user(socket.principal, caller) for socket in present):
+                return ""
+        return ENDED_BY_OWNER if session.role >= Role.ROLE_OWNER else ENDED_BY_ADMINISTRATOR
 
     async def list_my_sessions(self, _: ListMySessionsRequest, call: Call) -> Reply:
         """Sessions on threat models that the caller may read, as a bare array."""

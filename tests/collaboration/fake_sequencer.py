@@ -69,11 +69,13 @@ class FakeSequencer:
             raise not_found("The diagram does not exist.")
         return self.diagrams[diagram_id]
 
-    def _readable(self, threat_model_id: str, diagram_id: str, principal: Principal) -> Diagram:
+    def _readable(
+        self, threat_model_id: str, diagram_id: str, principal: Principal, *, needs_role: bool = True
+    ) -> Diagram:
         diagram = self._diagram(diagram_id)
         if diagram.threat_model_id != threat_model_id:
             raise not_found("The threat model does not exist.")
-        if not diagram.roles.get(principal.user_id):
+        if needs_role and not diagram.roles.get(principal.user_id):
             raise forbidden()
         return diagram
 
@@ -96,12 +98,16 @@ class FakeSequencer:
 
     async def get_session(self, request: messages.GetSessionRequest, call: Call) -> messages.DiagramSession:
         self.request_ids.append(call.request_id)
-        diagram = self._readable(request.threat_model_id, request.diagram_id, request.principal)
+        needs_role = not (request.administrators_may and request.principal.is_administrator)
+        diagram = self._readable(request.threat_model_id, request.diagram_id, request.principal, needs_role=needs_role)
         if diagram.session is None:
             if request.may_be_absent:
                 return messages.DiagramSession(threat_model_id=request.threat_model_id, diagram_id=request.diagram_id)
             raise not_found("The diagram has no session.")
-        return diagram.session
+        session = messages.DiagramSession()
+        session.CopyFrom(diagram.session)
+        session.role = diagram.roles.get(request.principal.user_id, messages.ROLE_UNSPECIFIED)
+        return session
 
     async def list_sessions(self, request: messages.ListSessionsRequest, _: Call) -> messages.ListSessionsResponse:
         if self.is_down:

@@ -41,6 +41,7 @@ def principal(name: str, **fields: Any) -> Principal:
         display_name=name.title(),
         token_id=f"token-{name}",
         session_id=f"login-{name}",
+        is_administrator=name == "root",
         expires_at=fields.get("expires_at", int(time.time()) + 3600),
     )
 

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from deploy.embedded.valkey import EmbeddedValkey
+from gateway.sockets.delivery import RoomDelivery
 from services.shared.settings import Settings
 from tests.collaboration.stack import Client, Stack, eventually, running
 from tmi.collaboration.v1 import sessions_pb2
@@ -223,6 +224,37 @@ async def test_host_ends_the_session_everywhere(collaboration_settings: Settings
             assert client.messages[-1]["message_type"] == "error"
             assert client.messages[-1]["error"] == "session_terminated"
         await eventually(lambda: not any(list(replica.service.rooms.rooms) for replica in stack.replicas))
+
+
+async def test_what_the_host_sent_before_ending_the_session_is_kept(collaboration_settings: Settings) -> None:
+    async with running(collaboration_settings, replicas=2, gateways=2) as stack:
+        await stack.open_session()
+        alice, bob = await stack.connect("alice", 0), await stack.connect("bob", 1)
+        sent = [await client.edit(cell()) for _ in range(50) for client in (alice, bob)]
+        request = sessions_pb2.EndDiagramSessionRequest(
+            threat_model_id=stack.diagram.threat_model_id, diagram_id=stack.diagram.diagram_id
+        )
+        await stack.call("alice", "EndDiagramSession", request, 1)
+        assert stack.diagram.session is None
+        assert set(sent) == set(stack.diagram.by_id)
+        for client in (alice, bob):
+            await client.closed()
+            assert len(client.of("diagram_operation_event")) == 50
+
+
+async def test_session_ends_in_time_although_a_gateway_does_not_answer(
+    collaboration_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(collaboration_settings, replicas=2, gateways=2) as stack:
+        await stack.open_session()
+        alice = await stack.connect("alice", 0)
+        monkeypatch.setattr(RoomDelivery, "settled", lambda *_: None)
+        request = sessions_pb2.EndDiagramSessionRequest(
+            threat_model_id=stack.diagram.threat_model_id, diagram_id=stack.diagram.diagram_id
+        )
+        await stack.call("alice", "EndDiagramSession", request, 1)
+        assert stack.diagram.session is None
+        await alice.closed()
 
 
 async def test_host_may_come_back_within_the_grace_period(collaboration_settings: Settings) -> None:

@@ -500,6 +500,37 @@ def test_end_tells_and_closes_everybody_and_finishes_the_room() -> None:
     assert bench.room.is_finished
 
 
+def test_room_is_settled_when_every_gateway_is_and_every_operation_has_its_outcome() -> None:
+    bench = Bench()
+    bench.open("host")
+    bench.room.attach("other", "other gateway", None, bench.now)
+    bench.room.settle("ending", "over")
+    bench.settle()
+    assert [frame.settle.ending_id for link in ("link", "other") for frame in bench.frames("settle", link)] == [
+        "ending",
+        "ending",
+    ]
+    bench.room.settled("link", "ending")
+    for number in range(2):
+        bench.room.message("link", "host", number, orjson.dumps(operation(str(uuid4()))), bench.now)
+    bench.room.settled("other", "ending")
+    for _ in range(2):
+        (wish,) = (wish for wish in bench.room.take_effects() if isinstance(wish, effects.CommitGroup))
+        assert not bench.of(effects.TellSettled)
+        bench.room.committed(bench.sequencer.commit(wish.operations), bench.now)
+    bench.settle()
+    assert [wish.ending_id for wish in bench.of(effects.TellSettled)] == ["ending"]
+
+
+def test_stream_that_is_lost_is_not_waited_for() -> None:
+    bench = Bench()
+    bench.open("host")
+    bench.room.settle("ending", "over")
+    bench.room.detach("link", bench.now)
+    bench.settle()
+    assert [wish.ending_id for wish in bench.of(effects.TellSettled)] == ["ending"]
+
+
 def test_commit_into_an_ended_session_ends_the_room() -> None:
     bench = Bench()
     bench.open("host")

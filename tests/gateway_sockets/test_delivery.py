@@ -6,7 +6,7 @@ import pytest
 
 from gateway.sockets.delivery import UNACKNOWLEDGED_BYTES, UNACKNOWLEDGED_MESSAGES, RoomDelivery, SocketDelivery
 from tests.collaboration.simulation import SESSION, principal
-from tmi.collaboration.v1.rooms_pb2 import Ack, Broadcast, Close, Direct, GatewayFrame, Rebase, RoomFrame, State
+from tmi.collaboration.v1.rooms_pb2 import Ack, Broadcast, Close, Direct, GatewayFrame, Rebase, RoomFrame, Settle, State
 from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
 
 
@@ -222,6 +222,15 @@ def test_end_of_the_session_closes_every_socket_after_its_last_text() -> None:
         assert (list(socket.queue), socket.closing) == (["goodbye"], (1000, "over"))
         delivery.leave(socket)
     assert delivery.is_idle
+
+
+def test_session_about_to_end_is_answered_behind_everything_that_was_sent() -> None:
+    delivery = room()
+    socket = joined(delivery)
+    delivery.message(socket, b"x")
+    delivery.receive(RoomFrame(settle=Settle(ending_id="ending")))
+    assert kinds(delivery.outgoing) == ["message", "settled"]
+    assert delivery.outgoing[-1].settled.ending_id == "ending"
 
 
 def test_one_socket_is_closed_and_the_others_stay() -> None:

@@ -80,7 +80,12 @@ class Sequencer:
         threat_model_id, diagram_id = _id(request.threat_model_id), _id(request.diagram_id)
         return self._database.read(
             lambda connection: sessions.get_session(
-                connection, threat_model_id, diagram_id, request.principal, may_be_absent=request.may_be_absent
+                connection,
+                threat_model_id,
+                diagram_id,
+                request.principal,
+                may_be_absent=request.may_be_absent,
+                administrators_may=request.administrators_may,
             )
         )
 

@@ -127,13 +127,20 @@ def open_session(
 
 
 def get_session(
-    connection: Connection, threat_model_id: str, diagram_id: str, principal: Principal, *, may_be_absent: bool
+    connection: Connection,
+    threat_model_id: str,
+    diagram_id: str,
+    principal: Principal,
+    *,
+    may_be_absent: bool,
+    administrators_may: bool,
 ) -> DiagramSession:
     """The diagram's session; without a session_id when there is none and that may be.
 
-    Raises ApiError 404 or 403.
+    administrators_may: they need no role. Raises ApiError 404 or 403.
     """
-    row = _readable(connection, _FIND, threat_model_id, diagram_id, principal)
+    needs_role = not (administrators_may and principal.is_administrator)
+    row = _readable(connection, _FIND, threat_model_id, diagram_id, principal, needs_role=needs_role)
     if row.session_id is None:
         if may_be_absent:
             return _description(row)
@@ -188,14 +195,20 @@ def _from_milliseconds(milliseconds: int) -> datetime:
 
 
 def _readable(
-    connection: Connection, statement: Select[Any], threat_model_id: str, diagram_id: str, principal: Principal
+    connection: Connection,
+    statement: Select[Any],
+    threat_model_id: str,
+    diagram_id: str,
+    principal: Principal,
+    *,
+    needs_role: bool = True,
 ) -> Any:
     parameters = {"threat_model_id": threat_model_id, PRINCIPAL_IDS: principal_ids(principal)}
     row = connection.execute(statement, parameters | {"diagram_id": diagram_id}).one_or_none()
     model = row or connection.execute(_FIND_MODEL, parameters).one_or_none()
     if model is None:
         raise not_found("The threat model does not exist.")
-    if not model.role:
+    if needs_role and not model.role:
         raise forbidden("You have no role on this threat model.")
     if row is None:
         raise not_found("The diagram does not exist.")

@@ -420,9 +420,11 @@ def test_removing_a_node_costs_one_statement_more(world: World, count_statements
 def test_reads_are_one_statement_each(world: World, count_statements: Count) -> None:
     world.commit(world.operation(entry("add", A, node(A))))
     session_id = world.diagram().session_id
-    identity = {"threat_model_id": world.threat_model_id, "diagram_id": world.diagram_id}
+    get_session = messages.GetSessionRequest(
+        threat_model_id=world.threat_model_id, diagram_id=world.diagram_id, principal=world.owner
+    )
     calls: list[tuple[str, Message]] = [
-        ("GetSession", messages.GetSessionRequest(principal=world.owner, may_be_absent=False, **identity)),
+        ("GetSession", get_session),
         ("ListSessions", messages.ListSessionsRequest(principal=world.owner)),
         ("TouchSessions", messages.TouchSessionsRequest(session_ids=[session_id])),
         ("ReadOperations", messages.ReadOperationsRequest(diagram_id=world.diagram_id)),

@@ -46,6 +46,23 @@ def get(world: World, principal: Principal | None = None) -> messages.DiagramSes
     return session
 
 
+def test_an_administrator_needs_no_role_where_that_is_said(world: World) -> None:
+    opened = world.open().session
+    administrator = world.new_principal("administrator")
+    request = messages.GetSessionRequest(
+        threat_model_id=world.threat_model_id, diagram_id=world.diagram_id, principal=administrator
+    )
+    for is_administrator, administrators_may in ((True, False), (False, True)):
+        request.principal.is_administrator = is_administrator
+        request.administrators_may = administrators_may
+        with pytest.raises(ApiError) as caught:
+            world.call("GetSession", request)
+        assert caught.value.status == 403
+    request.principal.is_administrator = True
+    session = world.call("GetSession", request)
+    assert (session.session_id, session.role) == (opened.session_id, messages.ROLE_UNSPECIFIED)
+
+
 def listed(world: World, principal: Principal | None) -> list[messages.DiagramSession]:
     response = world.call("ListSessions", messages.ListSessionsRequest(principal=principal))
     return [session for session in response.sessions if session.threat_model_id == world.threat_model_id]
@@ -58,8 +75,12 @@ def close(world: World, session_id: str, **keys: Any) -> bool:
 
 
 def test_a_session_that_may_be_absent_is_answered_without_an_id(world: World) -> None:
-    identity = {"threat_model_id": world.threat_model_id, "diagram_id": world.diagram_id}
-    request = messages.GetSessionRequest(principal=world.owner, may_be_absent=True, **identity)
+    request = messages.GetSessionRequest(
+        threat_model_id=world.threat_model_id,
+        diagram_id=world.diagram_id,
+        principal=world.owner,
+        may_be_absent=True,
+    )
     absent = world.call("GetSession", request)
     assert (absent.session_id, absent.diagram_id, absent.HasField("host")) == ("", world.diagram_id, False)
     request.threat_model_id = str(uuid.uuid4())
