@@ -5,7 +5,7 @@ Other replicas may have rooms of the same session: the operation log of the sequ
 and the shared presence keep them together. Times are Unix seconds.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from services.collaboration import effects, messages
 from services.collaboration.coalescing import Coalescer
@@ -39,6 +39,8 @@ GAP_PATIENCE_SECONDS = 0.02
 """How long an operation may be late on the relay before the log is read."""
 FIRST_HOST_SECONDS = 60.0
 """How long a room waits for a host it has never seen."""
+INACTIVITY_NOTICE_SECONDS = 60.0
+INACTIVITY_NOTICE = "The collaboration session ends in a minute because nobody does anything. Any change keeps it open."
 HOST_DISCONNECTED = "Session terminated: host disconnected"
 ENDED_ELSEWHERE = "The collaboration session has ended."
 
@@ -46,7 +48,10 @@ ENDED_ELSEWHERE = "The collaboration session has ended."
 class Room:
     """One session on this replica. Streams (`link`) belong to gateways and carry their sockets."""
 
-    def __init__(self, session: DiagramSession, now: float, *, host_grace_seconds: float) -> None:
+    def __init__(
+        self, session: DiagramSession, now: float, *, host_grace_seconds: float, inactivity_seconds: float
+    ) -> None:
+        """inactivity_seconds: after how long without a message of a person the session will be ended."""
         self.session = session
         self.last_activity_at = now
         self.is_finished = False
@@ -66,6 +71,9 @@ class Room:
         # Streams taken over: their sockets may have an older list of participants.
         self._uninformed: set[str] = set()
         self._host_grace_seconds = host_grace_seconds
+        self._inactivity_seconds = inactivity_seconds
+        # The last activity after which everybody was warned.
+        self._warned_since: float | None = None
         self._is_ending = False
         self._behind_since: float | None = None
         self._is_reading_log = False
@@ -473,8 +481,9 @@ class Room:
             self._emit(effects.StorePresence(socket))
             self._announce(force=True)
 
-    def presence(self, sockets: Iterable[ConnectedSocket], now: float) -> None:
+    def presence(self, sockets: Sequence[ConnectedSocket], now: float) -> None:
         """The shared presence, as read: sockets that other replicas, or this one before, wrote."""
+        self.last_activity_at = max([self.last_activity_at, *(socket.last_activity_at for socket in sockets)])
         if self._roster.read_presence(sockets, now):
             self.last_activity_at = now
         self._announce()
@@ -523,6 +532,7 @@ class Room:
             return
         self._flush_volatile(now)
         self._send_corrections(now)
+        self._warn_of_inactivity(now)
         self._note_gap(now)
         self._is_ending = self._is_ending and self.is_host_absent
         if (absent_since := self._roster.host_absent_since) is not None:
@@ -532,6 +542,14 @@ class Room:
                 self._emit(effects.EndSession(HOST_DISCONNECTED))
         elif not self._fanout.links and self._commits.is_empty:
             self._finish()
+
+    def _warn_of_inactivity(self, now: float) -> None:
+        notice = min(INACTIVITY_NOTICE_SECONDS, self._inactivity_seconds / 2)
+        is_due = now - self.last_activity_at >= self._inactivity_seconds - notice
+        if is_due and self._warned_since != self.last_activity_at:
+            self._warned_since = self.last_activity_at
+            # validation_error is an error that web clients merely show.
+            self._fanout.broadcast(messages.error("validation_error", INACTIVITY_NOTICE, now))
 
     def end(self, reason: str, now: float) -> None:
         """The session has ended: every socket is told why and closed."""

@@ -43,7 +43,9 @@ class RoomsService:
         tickets: Tickets,
         relay: Relay,
         endings: Endings,
+        *,
         host_grace_seconds: float,
+        inactivity_seconds: float,
     ) -> None:
         self._sequencer = sequencer
         self._presence = presence
@@ -51,6 +53,7 @@ class RoomsService:
         self._relay = relay
         self._endings = endings
         self._host_grace_seconds = host_grace_seconds
+        self._inactivity_seconds = inactivity_seconds
         self._rooms: dict[str, LiveRoom] = {}
         self._subscriptions: set[asyncio.Task[None]] = set()
         self._is_draining = False
@@ -122,7 +125,12 @@ class RoomsService:
     def _room(self, session: DiagramSession) -> LiveRoom:
         live = self._rooms.get(session.session_id)
         if live is None:
-            room = Room(session, time.time(), host_grace_seconds=self._host_grace_seconds)
+            room = Room(
+                session,
+                time.time(),
+                host_grace_seconds=self._host_grace_seconds,
+                inactivity_seconds=self._inactivity_seconds,
+            )
             live = LiveRoom(room, self._sequencer, self._presence, self._relay, self._endings, self._finished)
             self._rooms[session.session_id] = live
             self._run(self._relay.subscribe(session.session_id))

@@ -32,7 +32,15 @@ class CollaborationService:
         tickets = Tickets(client)
         self.relay = Relay(client, replica_id, self._relayed, self._subscribed)
         endings = Endings(client, self.relay)
-        self.rooms = RoomsService(sequencer, presence, tickets, self.relay, endings, settings.host_grace_seconds)
+        self.rooms = RoomsService(
+            sequencer,
+            presence,
+            tickets,
+            self.relay,
+            endings,
+            host_grace_seconds=settings.host_grace_seconds,
+            inactivity_seconds=settings.websocket_inactivity_timeout_seconds,
+        )
         self.sessions = SessionsService(sequencer, presence, tickets, endings, self.rooms)
         self.sweeper = Sweeper(self.rooms, sequencer, self.relay, settings.websocket_inactivity_timeout_seconds)
 

@@ -38,8 +38,9 @@ class Sweeper:
         self._rooms = rooms
         self._sequencer = sequencer
         self._relay = relay
-        # A session is over this long after the last touch, so touching ends that much earlier.
-        self._touch_within_seconds = max(inactivity_timeout_seconds - EMPTY_SESSION_SECONDS, 0.0)
+        # A session is over EMPTY_SESSION_SECONDS after the last touch, so touching ends that much earlier: the
+        # session then lasts its time, and longer by no more than two intervals.
+        self._touch_within_seconds = max(inactivity_timeout_seconds - EMPTY_SESSION_SECONDS + TOUCH_SECONDS, 0.0)
         self._empty_seconds = min(EMPTY_SESSION_SECONDS, inactivity_timeout_seconds)
         self._tasks: list[asyncio.Task[None]] = []
 

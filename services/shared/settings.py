@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     # Behaviour
     require_if_match: bool = False
     host_grace_seconds: float = 15.0
-    websocket_inactivity_timeout_seconds: float = 300.0
+    websocket_inactivity_timeout_seconds: float = 900.0
     operator_name: str = ""
     operator_contact: str = ""
     build_commit: str = Field(default="", description="Commit shown in the build id.")

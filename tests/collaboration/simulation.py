@@ -187,7 +187,7 @@ class Replica:
             session = sequencer.DiagramSession(
                 session_id=SESSION, diagram_id=DIAGRAM, host=principal("host"), start_vector=START_VECTOR
             )
-            self.room = Room(session, self.world.clock.now, host_grace_seconds=1e9)
+            self.room = Room(session, self.world.clock.now, host_grace_seconds=1e9, inactivity_seconds=1e9)
             self._later(self._read_presence)
         return self.room
 

@@ -18,12 +18,14 @@ from tmi.threat_model.v1 import sequencer_pb2 as sequencer
 class Bench:
     """A room whose wishes are granted by hand, or at once with `settle`."""
 
-    def __init__(self, host_grace_seconds: float = 15.0) -> None:
+    def __init__(self, host_grace_seconds: float = 15.0, inactivity_seconds: float = 900.0) -> None:
         session = sequencer.DiagramSession(
             session_id=SESSION, diagram_id=DIAGRAM, host=principal("host"), start_vector=START_VECTOR
         )
         self.now = 1000.0
-        self.room = Room(session, self.now, host_grace_seconds=host_grace_seconds)
+        self.room = Room(
+            session, self.now, host_grace_seconds=host_grace_seconds, inactivity_seconds=inactivity_seconds
+        )
         self.room.presence([], self.now)
         self.sequencer = ModelSequencer(log_limit=None)
         self.effects: list[effects.Effect] = []
@@ -485,6 +487,38 @@ def test_host_who_has_not_come_yet_has_a_minute() -> None:
     bench.room.tick(bench.now)
     bench.settle()
     assert bench.of(effects.EndSession)
+
+
+@pytest.mark.parametrize("sign_of_life", [{"message_type": "sync_status_request"}, b"nonsense"])
+def test_who_only_looks_is_warned_a_minute_before_the_session_ends(sign_of_life: Any) -> None:
+    bench = Bench(inactivity_seconds=900)
+    bench.open("host")
+    for _ in range(2):
+        bench.pass_time(839)
+        assert not bench.broadcasts()
+        bench.say("host", sign_of_life)
+    bench.pass_time(840)
+    (warning,) = bench.broadcasts()
+    assert (warning["message_type"], warning["error"]) == ("error", "validation_error")
+    bench.pass_time(1)
+    assert len(bench.broadcasts()) == 1
+    bench.say("host", sign_of_life)
+    bench.pass_time(840)
+    assert len(bench.broadcasts()) == 2, "and again after somebody has moved"
+
+
+def test_activity_on_another_replica_counts() -> None:
+    bench = Bench(inactivity_seconds=900)
+    bench.open("host")
+    remote = ConnectedSocket("remote", principal("bob"), sequencer.ROLE_WRITER, bench.now, bench.now)
+    bench.room.presence([remote], bench.now)
+    bench.effects.clear()
+    bench.now += 839
+    remote.last_activity_at = bench.now
+    bench.room.presence([remote], bench.now)
+    bench.pass_time(839)
+    assert bench.room.last_activity_at == remote.last_activity_at
+    assert not [text for text in bench.broadcasts() if text["message_type"] == "error"]
 
 
 def test_end_tells_and_closes_everybody_and_finishes_the_room() -> None:
