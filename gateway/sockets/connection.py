@@ -96,7 +96,7 @@ class Connection:
         send = self._send
         while True:
             while queue:
-                await send({"type": "websocket.send", "text": queue.popleft()})
+                await send({"type": "websocket.send", "text": socket.take()})
             socket.drained()
             if socket.closing:
                 code, reason = socket.closing

@@ -32,6 +32,8 @@ UNACKNOWLEDGED_MESSAGES = 4096
 A person cannot reach it while a lost replica is replaced."""
 UNACKNOWLEDGED_BYTES = 8 * 1024 * 1024
 """The same limit in bytes, however many messages these are."""
+QUEUE_BYTES = 16 * 1024 * 1024
+"""A socket with more than this to read starts over from a state, however few messages these are."""
 VOLATILE_FRACTION = 8
 """Volatile messages are dropped when more than this fraction of the queue is in use."""
 
@@ -58,8 +60,11 @@ class SocketDelivery:
     # Dropped its queue and has not emptied it since.
     is_lagging: bool = False
     has_departed: bool = False
+    is_leave_settled: bool = False
     last_number: int = 0
-    # By number; the last one of a socket that has departed is its Leave.
+    queued_bytes: int = 0
+    # By number; the last one of a socket that has departed is its Leave, which stays to the end: a replica
+    # that is told what comes before it must be told that the socket has left.
     unacknowledged: dict[int, bytes] = field(default_factory=dict)
     unacknowledged_bytes: int = 0
 
@@ -78,15 +83,35 @@ class SocketDelivery:
         """Closes the socket after what is queued; the first close counts."""
         if self.closing is None:
             if last_text:
-                self.queue.append(last_text)
+                self._append(last_text)
             self.closing = (code, reason)
             self.wake()
 
     def push(self, text: str) -> None:
         """Queues a text."""
         if self.closing is None:
-            self.queue.append(text)
+            self._append(text)
             self.wake()
+
+    def _append(self, text: str) -> None:
+        self.queue.append(text)
+        self.queued_bytes += len(text)
+
+    def take(self) -> str:
+        """The next text to be written."""
+        text = self.queue.popleft()
+        self.queued_bytes -= len(text)
+        return text
+
+    def clear(self) -> None:
+        """Drops what is queued."""
+        self.queue.clear()
+        self.queued_bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """True when the client is so far behind that it should start over."""
+        return len(self.queue) >= self.queue_limit or self.queued_bytes >= QUEUE_BYTES
 
 
 class RoomDelivery:
@@ -97,12 +122,18 @@ class RoomDelivery:
         self.sockets: dict[str, SocketDelivery] = {}
         # Of the last numbered event delivered.
         self.vector: int | None = None
-        self.is_closed = False
+        # Of the session: code, reason and last text for its sockets.
+        self._end: tuple[int, str, str] | None = None
         # Called with the id of an ending: answer with `settled` when nothing more is on its way.
         self.on_settle = self.settled
         self._session = session
         self._gateway_id = gateway_id
         self._queue_limit = queue_limit
+
+    @property
+    def is_closed(self) -> bool:
+        """True when the session has ended."""
+        return self._end is not None
 
     @property
     def is_idle(self) -> bool:
@@ -114,6 +145,9 @@ class RoomDelivery:
     ) -> SocketDelivery:
         """Adds a socket, which will be given its state first."""
         socket = SocketDelivery(socket_id, principal, self._queue_limit, wake, write_now)
+        if self._end is not None:
+            socket.close(*self._end)
+            return socket
         self.sockets[socket_id] = socket
         self.outgoing.append(_join(socket))
         return socket
@@ -130,7 +164,7 @@ class RoomDelivery:
         if self.sockets.get(socket.socket_id) is not socket or socket.has_departed:
             return
         socket.has_departed = True
-        socket.queue.clear()
+        socket.clear()
         socket.last_number += 1
         socket.unacknowledged[socket.last_number] = b""
         self.outgoing.append(_unacknowledged(socket, socket.last_number))
@@ -146,6 +180,7 @@ class RoomDelivery:
             GatewayFrame(open=Open(session=self._session, gateway_id=self._gateway_id, delivered_vector=self.vector))
         ]
         for socket in self.sockets.values():
+            socket.is_leave_settled = False
             frames.append(_join(socket))
             if socket.had_state and not socket.is_synced:
                 frames.append(_resync(socket))
@@ -200,7 +235,7 @@ class RoomDelivery:
                 continue
             if is_volatile and queued > socket.queue_limit // VOLATILE_FRACTION:
                 continue
-            if queued < socket.queue_limit or self._has_room(socket):
+            if self._has_room(socket):
                 text = text or broadcast.text.decode()
                 socket.push(text)
 
@@ -223,7 +258,7 @@ class RoomDelivery:
 
     def _has_room(self, socket: SocketDelivery) -> bool:
         """Makes a slow consumer start over from a state."""
-        if len(socket.queue) < socket.queue_limit:
+        if not socket.is_full:
             return True
         self._drop_queue(socket)
         self._resync(socket)
@@ -231,7 +266,7 @@ class RoomDelivery:
 
     def _drop_queue(self, socket: SocketDelivery) -> None:
         """Drops what a slow consumer has not read, or closes it when it had been given that chance."""
-        socket.queue.clear()
+        socket.clear()
         if socket.is_lagging:
             socket.close(CLOSE_TOO_SLOW, "too slow")
         socket.is_lagging = True
@@ -240,7 +275,7 @@ class RoomDelivery:
         socket = self._present(state.socket_id)
         if socket is None:
             return
-        if len(socket.queue) >= socket.queue_limit:
+        if socket.is_full:
             self._drop_queue(socket)
         socket.is_synced = socket.had_state = True
         socket.vector = state.update_vector
@@ -250,8 +285,11 @@ class RoomDelivery:
 
     def _acknowledged(self, socket_id: str, number: int) -> None:
         if socket := self.sockets.get(socket_id):
-            socket.unacknowledged_bytes -= len(socket.unacknowledged.pop(number, b""))
-            if socket.has_departed and not socket.unacknowledged:
+            if socket.has_departed and number == socket.last_number:
+                socket.is_leave_settled = True
+            else:
+                socket.unacknowledged_bytes -= len(socket.unacknowledged.pop(number, b""))
+            if socket.is_leave_settled and len(socket.unacknowledged) == 1:
                 del self.sockets[socket_id]
             socket.wake()
 
@@ -261,7 +299,7 @@ class RoomDelivery:
             if socket := self.sockets.get(close.socket_id):
                 socket.close(close.code, close.reason, last_text)
             return
-        self.is_closed = True
+        self._end = (close.code, close.reason, last_text)
         for socket in self.sockets.values():
             socket.close(close.code, close.reason, last_text)
         self.sockets.clear()

@@ -16,6 +16,7 @@ from services.collaboration.endings import Ending
 from services.collaboration.fanout import Fanout
 from services.collaboration.participants import ConnectedSocket, Participant, same_user
 from services.collaboration.roster import LocalSocket, Roster
+from services.shared.rpc import MESSAGE_LIMIT_BYTES
 from tmi.collaboration.v1.relay_pb2 import RelayedOperations, RelayedVolatile, RelayFrame, SessionEnded
 from tmi.collaboration.v1.rooms_pb2 import Ack, Close, Direct, RoomFrame, Settle
 from tmi.principal.v1.principal_pb2 import Principal
@@ -42,6 +43,9 @@ FIRST_HOST_SECONDS = 60.0
 INACTIVITY_NOTICE_SECONDS = 60.0
 INACTIVITY_NOTICE = "The collaboration session ends in a minute because nobody does anything. Any change keeps it open."
 HOST_DISCONNECTED = "Session terminated: host disconnected"
+DIAGRAM_TOO_LARGE = "The collaboration session has ended because the diagram is too large to be sent."
+STATE_LIMIT_BYTES = MESSAGE_LIMIT_BYTES - 16 * 1024 * 1024
+"""The rest of a message is for the events behind a state."""
 ENDED_ELSEWHERE = "The collaboration session has ended."
 
 
@@ -367,8 +371,7 @@ class Room:
 
     def poll(self) -> None:
         """Looks for operations and an end of the session that the relay may have failed to tell."""
-        if self._fanout.log.position is not None and self._fanout.links:
-            self._read_log()
+        self._read_log()
 
     def _read_log(self) -> None:
         position = self._fanout.log.position
@@ -419,6 +422,9 @@ class Room:
             for socket in self.sockets.values():
                 socket.needs_state = socket.needs_participants = True
         text = messages.diagram_state(state)
+        if len(text) > STATE_LIMIT_BYTES:
+            self.publish_end(DIAGRAM_TOO_LARGE, now)
+            return
         for socket in list(self.sockets.values()):
             if socket.needs_state and (frame := self._fanout.state_frame(socket.link, socket.socket_id, state, text)):
                 socket.needs_state = False

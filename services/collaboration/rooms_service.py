@@ -8,11 +8,12 @@ from uuid import uuid4
 
 from services.collaboration import metrics
 from services.collaboration.endings import Endings
-from services.collaboration.live_room import LiveRoom, Stream
+from services.collaboration.live_room import LiveRoom
 from services.collaboration.presence import Presence
 from services.collaboration.relay import Relay
 from services.collaboration.room import Room
 from services.collaboration.sequencer_client import SequencerClient
+from services.collaboration.stream import Stream
 from services.collaboration.tickets import Tickets
 from services.shared.errors import invalid_request, not_found, unauthorized, unavailable
 from services.shared.principal import Call
@@ -22,15 +23,11 @@ from tmi.collaboration.v1.rooms_pb2 import (
     AdmitResponse,
     GatewayFrame,
     GatewayFrames,
-    RoomFrame,
     RoomFrames,
 )
 from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
 
 logger = logging.getLogger(__name__)
-
-BATCH_BYTES = 1024 * 1024
-"""Frames are put together until they exceed this."""
 
 
 class RoomsService:
@@ -104,7 +101,7 @@ class RoomsService:
         room.apply()
         reader = asyncio.create_task(self._read(requests, room, link, stream))
         try:
-            while frames := await _ready_frames(stream):
+            while frames := await stream.next_batch():
                 yield RoomFrames(frames=frames)
         finally:
             reader.cancel()
@@ -114,13 +111,16 @@ class RoomsService:
         """Feeds a gateway's frames to the room; ends the stream when there will be no more."""
         try:
             async for message in requests:
-                for frame in message.frames:
-                    _feed(room, link, frame)
-                room.apply()
+                try:
+                    for frame in message.frames:
+                        _feed(room, link, frame)
+                    room.apply()
+                except Exception as error:
+                    room.fail(error)
         except Exception:
             logger.exception("stream failed", extra={"session_id": room.session_id})
         finally:
-            stream.put_nowait(None)
+            stream.end()
 
     def _room(self, session: DiagramSession) -> LiveRoom:
         live = self._rooms.get(session.session_id)
@@ -193,19 +193,3 @@ def _feed(live: LiveRoom, link: str, frame: GatewayFrame) -> None:
             live.room.resync(frame.resync.socket_id)
         case "settled":
             live.room.settled(link, frame.settled.ending_id)
-
-
-async def _ready_frames(stream: Stream) -> list[RoomFrame]:
-    """The next frame and those behind it, up to BATCH_BYTES; nothing when the stream is to end."""
-    frame = await stream.get()
-    frames: list[RoomFrame] = []
-    size = 0
-    while frame is not None:
-        frames.append(frame)
-        size += frame.ByteSize()
-        if size >= BATCH_BYTES or stream.empty():
-            break
-        frame = stream.get_nowait()
-    if frame is None and frames:
-        stream.put_nowait(None)
-    return frames

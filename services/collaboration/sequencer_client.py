@@ -20,7 +20,7 @@ Answer = TypeVar("Answer")
 
 
 class SequencerClient:
-    """The typed calls this service makes. All raise ApiError; 503 may be tried again."""
+    """The typed calls this service makes. All raise ApiError: 503 may be tried again, 413 is no use to."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = SequencerStub(channel)
@@ -99,7 +99,10 @@ async def _call(method: Callable[..., Awaitable[Answer]], request: Message, seco
     try:
         return await method(request, timeout=seconds, metadata=((REQUEST_ID_KEY, identifier),) if identifier else None)
     except grpc.aio.AioRpcError as error:
-        raise from_rpc_error(error) from error
+        api_error = from_rpc_error(error)
+        if api_error.status == 500 and error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+            api_error = ApiError(413, "payload_too_large", "The message is larger than services exchange.")
+        raise api_error from error
 
 
 def is_temporary(error: ApiError) -> bool:

@@ -40,6 +40,7 @@ class FakeSequencer:
         self.request_ids: list[str] = []
         self.group_sizes: list[int] = []
         self.poisoned: set[str] = set()
+        self.cannot_read = False
 
     def add_diagram(self, **roles: "messages.Role.ValueType") -> Diagram:
         diagram = Diagram(str(uuid4()), str(uuid4()))
@@ -203,6 +204,8 @@ class FakeSequencer:
         )
 
     async def get_diagram_state(self, request: messages.GetDiagramStateRequest, _: Call) -> messages.DiagramState:
+        if self.cannot_read:
+            raise RuntimeError("a defect")
         diagram = self._diagram(request.diagram_id)
         return messages.DiagramState(
             diagram_id=diagram.diagram_id,

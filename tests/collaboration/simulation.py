@@ -508,7 +508,7 @@ class Client:
             return
         for _ in range(2 if self.is_slow and not self.world.is_healing else 100):
             if socket.queue:
-                self._take(socket, orjson.loads(socket.queue.popleft()))
+                self._take(socket, orjson.loads(socket.take()))
         if socket.queue:
             self._wake()
             return

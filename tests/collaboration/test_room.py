@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from services.collaboration import effects
+from services.collaboration import room as room_module
 from services.collaboration.participants import ConnectedSocket
 from services.collaboration.room import FIRST_HOST_SECONDS, HOST_DISCONNECTED, Room
 from tests.collaboration.simulation import DIAGRAM, SESSION, START_VECTOR, ModelSequencer, principal
@@ -563,6 +564,17 @@ def test_stream_that_is_lost_is_not_waited_for() -> None:
     bench.room.detach("link", bench.now)
     bench.settle()
     assert [wish.ending_id for wish in bench.of(effects.TellSettled)] == ["ending"]
+
+
+def test_state_too_large_to_be_sent_ends_the_session_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.open("host")
+    monkeypatch.setattr(room_module, "STATE_LIMIT_BYTES", 10)
+    bench.room.resync("host")
+    bench.settle()
+    (frame,) = bench.frames("close")
+    assert frame.close.reason == room_module.DIAGRAM_TOO_LARGE
+    assert bench.room.is_finished
 
 
 def test_commit_into_an_ended_session_ends_the_room() -> None:

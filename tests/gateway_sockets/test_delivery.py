@@ -4,7 +4,13 @@ from collections.abc import Iterable
 
 import pytest
 
-from gateway.sockets.delivery import UNACKNOWLEDGED_BYTES, UNACKNOWLEDGED_MESSAGES, RoomDelivery, SocketDelivery
+from gateway.sockets.delivery import (
+    QUEUE_BYTES,
+    UNACKNOWLEDGED_BYTES,
+    UNACKNOWLEDGED_MESSAGES,
+    RoomDelivery,
+    SocketDelivery,
+)
 from tests.collaboration.simulation import SESSION, principal
 from tmi.collaboration.v1.rooms_pb2 import Ack, Broadcast, Close, Direct, GatewayFrame, Rebase, RoomFrame, Settle, State
 from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
@@ -222,6 +228,45 @@ def test_end_of_the_session_closes_every_socket_after_its_last_text() -> None:
         assert (list(socket.queue), socket.closing) == (["goodbye"], (1000, "over"))
         delivery.leave(socket)
     assert delivery.is_idle
+
+
+def test_leave_is_repeated_as_long_as_anything_before_it_is() -> None:
+    """Or the next replica would have a socket that never leaves."""
+    delivery = room()
+    socket = joined(delivery)
+    delivery.message(socket, b"x")
+    delivery.leave(socket)
+    delivery.receive(RoomFrame(ack=Ack(socket_id="a", number=2)))
+    assert kinds(delivery.reattach()) == ["open", "join", "message", "leave"]
+    assert not delivery.is_idle
+    for number in (1, 2):
+        delivery.receive(RoomFrame(ack=Ack(socket_id="a", number=number)))
+    assert delivery.is_idle
+
+
+def test_socket_that_joins_when_the_session_has_ended_is_closed_like_the_others() -> None:
+    delivery = room()
+    joined(delivery)
+    delivery.receive(RoomFrame(close=Close(code=1000, reason="over", last_text=b"end")))
+    late = delivery.join("late", principal("late"), lambda: None, never)
+    assert (late.closing, list(late.queue)) == ((1000, "over"), ["end"])
+    assert delivery.is_idle
+
+
+def test_few_large_texts_make_a_slow_consumer_too() -> None:
+    delivery = room(limit=100)
+    socket = joined(delivery)
+    large = b"x" * (QUEUE_BYTES // 2)
+    for vector in (6, 7):
+        delivery.receive(RoomFrame(broadcast=Broadcast(text=large, update_vector=vector)))
+    assert kinds(delivery.outgoing) == []
+    socket.take()
+    delivery.receive(event(8))
+    assert len(socket.queue) == 2
+    delivery.receive(RoomFrame(broadcast=Broadcast(text=large, update_vector=9)))
+    delivery.receive(event(10))
+    assert kinds(delivery.outgoing) == ["resync"]
+    assert (len(socket.queue), socket.queued_bytes) == (0, 0)
 
 
 def test_session_about_to_end_is_answered_behind_everything_that_was_sent() -> None:
