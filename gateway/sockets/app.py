@@ -69,7 +69,9 @@ class SocketApp:
             await deny(send, error, request_id)
             return
         await send({"type": "websocket.accept"})
-        connection = Connection(admitted.principal, receive, send, frame_writer(scope))
+        connection = Connection(
+            admitted.principal, receive, send, frame_writer(scope), self._settings.websocket_max_message_bytes
+        )
         self._connections.add(connection)
         try:
             await connection.run(self._attachment(admitted.session), admitted.socket_id)

@@ -60,9 +60,9 @@ class Attachment:
         self._changed.set()
         return socket
 
-    def message(self, socket: SocketDelivery, text: bytes) -> None:
-        """Hands a client's message on."""
-        self._delivery.message(socket, text)
+    def message(self, socket: SocketDelivery, text: bytes, refusal: str) -> None:
+        """Hands a client's message on, and why it is refused if it is."""
+        self._delivery.message(socket, text, refusal)
         self._changed.set()
 
     def leave(self, socket: SocketDelivery) -> None:

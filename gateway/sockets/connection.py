@@ -8,6 +8,7 @@ from starlette.types import Receive, Send
 
 from gateway.sockets.attachment import Attachment
 from gateway.sockets.delivery import SocketDelivery
+from gateway.sockets.inspection import inspect
 from gateway.sockets.protocol import WriteFrame
 from tmi.principal.v1.principal_pb2 import Principal
 
@@ -21,8 +22,11 @@ CLOSE_SECONDS = 10.0
 class Connection:
     """Runs a socket from its acceptance to its end."""
 
-    def __init__(self, principal: Principal, receive: Receive, send: Send, write_frame: WriteFrame) -> None:
+    def __init__(
+        self, principal: Principal, receive: Receive, send: Send, write_frame: WriteFrame, max_message_bytes: int
+    ) -> None:
         self.principal = principal
+        self._max_message_bytes = max_message_bytes
         self._receive = receive
         self._send = send
         self._write_frame = write_frame
@@ -83,7 +87,8 @@ class Connection:
             if event["type"] == "websocket.disconnect":
                 return
             text = event.get("text")
-            attachment.message(socket, text.encode() if text is not None else event["bytes"])
+            whole = text.encode() if text is not None else event["bytes"]
+            attachment.message(socket, *inspect(whole, self._max_message_bytes))
             while not socket.can_send_more:
                 self._is_blocked = True
                 self._may_read.clear()

@@ -65,7 +65,7 @@ class SocketDelivery:
     queued_bytes: int = 0
     # By number; the last one of a socket that has departed is its Leave, which stays to the end: a replica
     # that is told what comes before it must be told that the socket has left.
-    unacknowledged: dict[int, bytes] = field(default_factory=dict)
+    unacknowledged: dict[int, Message] = field(default_factory=dict)
     unacknowledged_bytes: int = 0
 
     def drained(self) -> None:
@@ -152,10 +152,12 @@ class RoomDelivery:
         self.outgoing.append(_join(socket))
         return socket
 
-    def message(self, socket: SocketDelivery, text: bytes) -> None:
-        """Takes a client's message. It is kept until the room acknowledges it."""
+    def message(self, socket: SocketDelivery, text: bytes, refusal: str = "") -> None:
+        """Takes a client's message, and why it is refused if it is. It is kept until the room acknowledges it."""
         socket.last_number += 1
-        socket.unacknowledged[socket.last_number] = text
+        socket.unacknowledged[socket.last_number] = Message(
+            socket_id=socket.socket_id, number=socket.last_number, text=text, refusal=refusal
+        )
         socket.unacknowledged_bytes += len(text)
         self.outgoing.append(_unacknowledged(socket, socket.last_number))
 
@@ -166,7 +168,7 @@ class RoomDelivery:
         socket.has_departed = True
         socket.clear()
         socket.last_number += 1
-        socket.unacknowledged[socket.last_number] = b""
+        socket.unacknowledged[socket.last_number] = Message()
         self.outgoing.append(_unacknowledged(socket, socket.last_number))
 
     def settled(self, ending_id: str) -> None:
@@ -287,8 +289,8 @@ class RoomDelivery:
         if socket := self.sockets.get(socket_id):
             if socket.has_departed and number == socket.last_number:
                 socket.is_leave_settled = True
-            else:
-                socket.unacknowledged_bytes -= len(socket.unacknowledged.pop(number, b""))
+            elif message := socket.unacknowledged.pop(number, None):
+                socket.unacknowledged_bytes -= len(message.text)
             if socket.is_leave_settled and len(socket.unacknowledged) == 1:
                 del self.sockets[socket_id]
             socket.wake()
@@ -316,8 +318,7 @@ def _join(socket: SocketDelivery) -> GatewayFrame:
 def _unacknowledged(socket: SocketDelivery, number: int) -> GatewayFrame:
     if socket.has_departed and number == socket.last_number:
         return GatewayFrame(leave=Leave(socket_id=socket.socket_id, number=number))
-    text = socket.unacknowledged[number]
-    return GatewayFrame(message=Message(socket_id=socket.socket_id, number=number, text=text))
+    return GatewayFrame(message=socket.unacknowledged[number])
 
 
 def _resync(socket: SocketDelivery) -> GatewayFrame:

@@ -97,9 +97,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A message type that is the server's own or unknown. code: the `error` to answer."""
+    """A message that is answered with an `error` of this code."""
 
-    code: Literal["invalid_message_type", "unsupported_message_type"]
+    code: Literal["invalid_message_type", "unsupported_message_type", "validation_error"]
     message: str
 
 
@@ -139,6 +139,21 @@ def decode(text: bytes) -> ClientMessage | None:
             return Refused("invalid_message_type", "Only the server sends messages of this type.")
         case _:
             return Refused("unsupported_message_type", "The server does not know this message type.")
+
+
+def refused(text: bytes, reason: str) -> MalformedOperation | Refused | None:
+    """What to answer to a message that the gateway refuses; text: its message_type and operation_id, as far as known.
+
+    The web client merely shows a validation_error.
+    """
+    body = orjson.loads(text) if text else {}
+    match body.get("message_type"):
+        case "diagram_operation_request":
+            return MalformedOperation(body.get("operation_id", ""), "validation_failed", reason)
+        case str():
+            return Refused("validation_error", reason)
+        case _:
+            return None
 
 
 def _operation(body: dict[str, Any]) -> OperationMessage | MalformedOperation:
@@ -315,5 +330,5 @@ def nothing_in_history(direction: Literal["undo", "redo"]) -> bytes:
 
 
 def error(code: str, message: str, now: float) -> bytes:
-    """error. Every code but invalid_participant ends the session of the web client that gets it."""
+    """error. The web client merely shows invalid_participant and validation_error; any other ends its session."""
     return orjson.dumps({"message_type": "error", "error": code, "message": message, "timestamp": _timestamp(now)})

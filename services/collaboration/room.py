@@ -160,14 +160,14 @@ class Room:
 
     # Messages of clients
 
-    def message(self, link: str, socket_id: str, number: int, text: bytes, now: float) -> None:
-        """A client's message. It is acknowledged when its outcome is durable."""
+    def message(self, link: str, socket_id: str, number: int, text: bytes, now: float, *, refusal: str = "") -> None:
+        """A client's message. It is acknowledged when its outcome is durable. refusal: why the gateway refuses it."""
         socket = self.sockets.get(socket_id)
         if socket is None:
             self._acknowledge(link, socket_id, number)
             return
         socket.last_activity_at = self.last_activity_at = now
-        message = messages.decode(text)
+        message = messages.refused(text, refusal) if refusal else messages.decode(text)
         match message:
             case messages.OperationMessage():
                 base_vector = self._base_vector(socket, message.base_vector)

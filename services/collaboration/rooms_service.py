@@ -184,7 +184,8 @@ def _feed(live: LiveRoom, link: str, frame: GatewayFrame) -> None:
     now = time.time()
     match frame.WhichOneof("frame"):
         case "message":
-            live.room.message(link, frame.message.socket_id, frame.message.number, frame.message.text, now)
+            message = frame.message
+            live.room.message(link, message.socket_id, message.number, message.text, now, refusal=message.refusal)
         case "join":
             live.room.join(link, frame.join.socket_id, frame.join.principal, now, is_rejoin=frame.join.rejoin)
         case "leave":

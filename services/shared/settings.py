@@ -76,7 +76,8 @@ class Settings(BaseSettings):
     cors_allowed_origins: OriginList = []
     websocket_allowed_origins: OriginList = []
     max_body_bytes: int = 5 * 1024 * 1024
-    websocket_max_message_bytes: int = 64 * 1024
+    websocket_max_message_bytes: int = 1024 * 1024
+    websocket_close_above_bytes: int = 8 * 1024 * 1024
     websocket_queue_messages: int = 256
     request_timeout_seconds: float = 30.0
     server_tls_enabled: bool = False

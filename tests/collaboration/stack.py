@@ -111,7 +111,7 @@ class Gateway:
         config = uvicorn.Config(
             self.app,
             ws=RoomWebSocketProtocol,
-            ws_max_size=settings.websocket_max_message_bytes,
+            ws_max_size=settings.websocket_close_above_bytes,
             ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
