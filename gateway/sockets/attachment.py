@@ -53,10 +53,15 @@ class Attachment:
         self._task = asyncio.create_task(self._run(), name=f"attachment {self.session_id}")
 
     def join(
-        self, socket_id: str, principal: Principal, wake: Callable[[], None], write_now: WriteFrame
+        self,
+        socket_id: str,
+        principal: Principal,
+        wake: Callable[[], None],
+        write_now: WriteFrame,
+        probe: Callable[[], None],
     ) -> SocketDelivery:
         """Adds a socket."""
-        socket = self._delivery.join(socket_id, principal, wake, write_now)
+        socket = self._delivery.join(socket_id, principal, wake, write_now, probe)
         self._changed.set()
         return socket
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from starlette.types import Receive, Send
 
@@ -23,13 +24,21 @@ class Connection:
     """Runs a socket from its acceptance to its end."""
 
     def __init__(
-        self, principal: Principal, receive: Receive, send: Send, write_frame: WriteFrame, max_message_bytes: int
+        self,
+        principal: Principal,
+        receive: Receive,
+        send: Send,
+        *,
+        write_frame: WriteFrame,
+        probe: Callable[[], None],
+        max_message_bytes: int,
     ) -> None:
         self.principal = principal
         self._max_message_bytes = max_message_bytes
         self._receive = receive
         self._send = send
         self._write_frame = write_frame
+        self._probe = probe
         # Pending while the writer has nothing to do. A plain future: an event costs more.
         self._work: asyncio.Future[None] | None = None
         self._may_read = asyncio.Event()
@@ -46,7 +55,7 @@ class Connection:
     async def run(self, attachment: Attachment, socket_id: str) -> None:
         """Serves the socket until either side closes it."""
         loop = asyncio.get_running_loop()
-        self._socket = attachment.join(socket_id, self.principal, self._wake, self._write_now)
+        self._socket = attachment.join(socket_id, self.principal, self._wake, self._write_now, self._probe)
         remaining = max(self.principal.expires_at - time.time(), 0.0)
         expiry = loop.call_later(remaining, self.revoke, "token expired")
         reader = asyncio.create_task(self._read(attachment, self._socket))

@@ -43,7 +43,8 @@ class SocketDelivery:
     """A socket's way out and in.
 
     wake: called when there is something new to send or to read. write_now: writes a frame if the
-    queue is empty and written, and the client takes it without waiting.
+    queue is empty and written, and the client takes it without waiting. probe: drops the connection unless
+    the client shows soon that it is there.
     """
 
     socket_id: str
@@ -51,6 +52,7 @@ class SocketDelivery:
     queue_limit: int
     wake: Callable[[], None]
     write_now: WriteFrame
+    probe: Callable[[], None]
     queue: deque[str] = field(default_factory=deque)
     closing: tuple[int, str] | None = None
     # Has the state that events apply to; events up to `vector` are contained in it.
@@ -141,10 +143,15 @@ class RoomDelivery:
         return not self.sockets
 
     def join(
-        self, socket_id: str, principal: Principal, wake: Callable[[], None], write_now: WriteFrame
+        self,
+        socket_id: str,
+        principal: Principal,
+        wake: Callable[[], None],
+        write_now: WriteFrame,
+        probe: Callable[[], None],
     ) -> SocketDelivery:
         """Adds a socket, which will be given its state first."""
-        socket = SocketDelivery(socket_id, principal, self._queue_limit, wake, write_now)
+        socket = SocketDelivery(socket_id, principal, self._queue_limit, wake, write_now, probe)
         if self._end is not None:
             socket.close(*self._end)
             return socket
@@ -205,6 +212,9 @@ class RoomDelivery:
                 self._close(frame.close)
             case "settle":
                 self.on_settle(frame.settle.ending_id)
+            case "probe":
+                if socket := self._present(frame.probe.socket_id):
+                    socket.probe()
             case "rebase":
                 self.vector = frame.rebase.update_vector
                 for socket in self.sockets.values():

@@ -25,6 +25,7 @@ RESERVATION_SECONDS = 30.0
 SOCKETS_PER_USER = 5
 SOCKETS_PER_SESSION = 50
 
+TOO_MANY_CONNECTIONS = "too_many_connections"
 _REPLICA_ID_LENGTH = 36
 _USER_FULL = 1
 _SESSION_FULL = 2
@@ -123,7 +124,7 @@ class Presence:
             raise unavailable("WebSocket connections cannot be opened at the moment.") from error
         if full == _USER_FULL:
             message = f"You have {SOCKETS_PER_USER} connections already."
-            raise ApiError(429, "too_many_connections", message, headers={"Retry-After": "60"})
+            raise ApiError(429, TOO_MANY_CONNECTIONS, message, headers={"Retry-After": "60"})
         if full == _SESSION_FULL:
             message = f"The session has {SOCKETS_PER_SESSION} connections already."
             raise ApiError(429, "session_full", message, headers={"Retry-After": "30"})

@@ -36,12 +36,16 @@ class Relay:
         replica_id: str,
         on_frame: Callable[[str, RelayFrame], None],
         on_subscribed: Callable[[str], None],
+        on_broadcast: Callable[[RelayFrame], None],
     ) -> None:
-        """on_frame(session_id, frame): a frame of another replica. on_subscribed(session_id): frames flow now."""
+        """on_frame(session_id, frame): a frame of another replica. on_subscribed(session_id): frames flow now.
+        on_broadcast(frame): a frame to every replica, sent by any.
+        """
         self._client = client
         self._replica_id = replica_id
         self._on_frame = on_frame
         self._on_subscribed = on_subscribed
+        self._on_broadcast = on_broadcast
         self._sessions: set[str] = set()
         self._pubsub: PubSub | None = None
         self._backlog: deque[tuple[str, bytes]] = deque()
@@ -88,6 +92,10 @@ class Relay:
         receivers: int = await self._client.publish(_PREFIX + session_id, frame.SerializeToString())
         return receivers
 
+    async def broadcast(self, frame: RelayFrame) -> None:
+        """Sends a frame to every replica, this one too. Raises RedisError."""
+        await self._client.publish(_CONTROL, frame.SerializeToString())
+
     async def subscribe(self, session_id: str) -> None:
         """Listens to a session from now on, also after Redis was away."""
         self._sessions.add(session_id)
@@ -128,18 +136,18 @@ class Relay:
 
     def _receive(self, message: dict[str, Any]) -> None:
         channel = message["channel"].decode()
-        if not channel.startswith(_PREFIX):
-            return
         session_id = channel.removeprefix(_PREFIX)
-        if message["type"] == "subscribe":
+        if message["type"] == "subscribe" and channel != _CONTROL:
             self._on_subscribed(session_id)
         elif message["type"] == "message":
             try:
                 frame = RelayFrame.FromString(message["data"])
             except DecodeError:
-                logger.error("relay frame not understood", extra={"session_id": session_id})
+                logger.error("relay frame not understood", extra={"channel": channel})
                 return
-            if frame.replica_id != self._replica_id:
+            if channel == _CONTROL:
+                self._on_broadcast(frame)
+            elif frame.replica_id != self._replica_id:
                 self._on_frame(session_id, frame)
 
     async def _publish(self) -> None:

@@ -18,7 +18,7 @@ from services.collaboration.participants import ConnectedSocket, Participant, sa
 from services.collaboration.roster import LocalSocket, Roster
 from services.shared.rpc import MESSAGE_LIMIT_BYTES
 from tmi.collaboration.v1.relay_pb2 import RelayedOperations, RelayedVolatile, RelayFrame, SessionEnded
-from tmi.collaboration.v1.rooms_pb2 import Ack, Close, Direct, RoomFrame, Settle
+from tmi.collaboration.v1.rooms_pb2 import Ack, Close, Direct, Probe, RoomFrame, Settle
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import (
     CommitOperationsResponse,
@@ -157,6 +157,12 @@ class Room:
         if socket := self.sockets.get(socket_id):
             socket.needs_state = socket.needs_participants = True
             self._fetch_state()
+
+    def probe(self, user_id: str) -> None:
+        """The sockets of a user fill their places: gateways drop those that are dead."""
+        for socket in self.sockets.values():
+            if socket.principal.user_id == user_id:
+                self._emit(effects.SendFrame(socket.link, RoomFrame(probe=Probe(socket_id=socket.socket_id))))
 
     # Messages of clients
 

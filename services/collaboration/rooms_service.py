@@ -4,20 +4,23 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import suppress
 from uuid import uuid4
+
+from redis.exceptions import RedisError
 
 from services.collaboration import metrics
 from services.collaboration.endings import Endings
 from services.collaboration.live_room import LiveRoom
-from services.collaboration.presence import Presence
+from services.collaboration.presence import TOO_MANY_CONNECTIONS, Presence
 from services.collaboration.relay import Relay
 from services.collaboration.room import Room
 from services.collaboration.sequencer_client import SequencerClient
 from services.collaboration.stream import Stream
 from services.collaboration.tickets import Tickets
-from services.shared.errors import invalid_request, not_found, unauthorized, unavailable
+from services.shared.errors import ApiError, invalid_request, not_found, unauthorized, unavailable
 from services.shared.principal import Call
-from tmi.collaboration.v1.relay_pb2 import RelayFrame, SessionEnded
+from tmi.collaboration.v1.relay_pb2 import ProbeUser, RelayFrame, SessionEnded
 from tmi.collaboration.v1.rooms_pb2 import (
     AdmitRequest,
     AdmitResponse,
@@ -25,9 +28,14 @@ from tmi.collaboration.v1.rooms_pb2 import (
     GatewayFrames,
     RoomFrames,
 )
+from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
 
 logger = logging.getLogger(__name__)
+
+PROBE_SECONDS = 4.0
+"""How long a newcomer waits until the places of dead sockets are free: 3 s of silence, and some to tell."""
+PROBE_INTERVAL_SECONDS = 0.25
 
 
 class RoomsService:
@@ -79,8 +87,31 @@ class RoomsService:
         if session.session_id != ticket.session_id:
             raise not_found("The collaboration session has ended.")
         socket_id = str(uuid4())
-        await self._presence.reserve(session.session_id, ticket.principal, socket_id)
+        await self._reserve(session.session_id, ticket.principal, socket_id)
         return AdmitResponse(principal=ticket.principal, session=session, socket_id=socket_id)
+
+    async def _reserve(self, session_id: str, principal: Principal, socket_id: str) -> None:
+        """Finds a place for a socket. Dead sockets of the same user, left by a sleeping machine, make way."""
+        deadline = time.monotonic() + PROBE_SECONDS
+        is_probing = False
+        while True:
+            try:
+                return await self._presence.reserve(session_id, principal, socket_id)
+            except ApiError as error:
+                if error.code != TOO_MANY_CONNECTIONS or time.monotonic() > deadline:
+                    raise
+            if not is_probing:
+                is_probing = True
+                with suppress(RedisError, OSError):
+                    await self._relay.broadcast(RelayFrame(probe_user=ProbeUser(user_id=principal.user_id)))
+            await asyncio.sleep(PROBE_INTERVAL_SECONDS)
+
+    def broadcast(self, frame: RelayFrame) -> None:
+        """A frame to every replica."""
+        if frame.HasField("probe_user"):
+            for room in self.rooms:
+                room.room.probe(frame.probe_user.user_id)
+                room.apply()
 
     async def attach(self, requests: AsyncIterator[GatewayFrames], _: Call) -> AsyncIterator[RoomFrames]:
         """One gateway's stream for one session."""

@@ -30,7 +30,7 @@ class CollaborationService:
         sequencer = SequencerClient(threat_model_channel)
         presence = Presence(client, replica_id)
         tickets = Tickets(client)
-        self.relay = Relay(client, replica_id, self._relayed, self._subscribed)
+        self.relay = Relay(client, replica_id, self._relayed, self._subscribed, self._broadcast)
         endings = Endings(client, self.relay)
         self.rooms = RoomsService(
             sequencer,
@@ -49,6 +49,9 @@ class CollaborationService:
 
     def _subscribed(self, session_id: str) -> None:
         self.rooms.subscribed(session_id)
+
+    def _broadcast(self, frame: RelayFrame) -> None:
+        self.rooms.broadcast(frame)
 
     def add_to(self, server: grpc.aio.Server) -> list[str]:
         """Binds both services to a server; answers their full names."""

@@ -383,7 +383,7 @@ class Gateway:
             session = sequencer.DiagramSession(session_id=SESSION, diagram_id=DIAGRAM, start_vector=START_VECTOR)
             self.delivery = RoomDelivery(session, self.name, self.world.queue_limit)
             self.world.clock.after(0, self.attach)
-        socket = self.delivery.join(socket_id, who, wake, lambda _: False)
+        socket = self.delivery.join(socket_id, who, wake, lambda _: False, lambda: None)
         self.flush()
         return socket
 

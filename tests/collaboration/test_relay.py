@@ -29,8 +29,8 @@ async def test_session_that_is_subscribed_while_the_relay_connects_is_heard(
 ) -> None:
     session_id = str(uuid4())
     heard: list[str] = []
-    listener = Relay(client, str(uuid4()), lambda session, _: heard.append(session), lambda _: None)
-    speaker = Relay(client, str(uuid4()), lambda *_: None, lambda _: None)
+    listener = Relay(client, str(uuid4()), lambda session, _: heard.append(session), lambda _: None, lambda _: None)
+    speaker = Relay(client, str(uuid4()), lambda *_: None, lambda _: None, lambda _: None)
     subscribe = PubSub.subscribe
     late: list[asyncio.Task[None]] = []
 
@@ -60,8 +60,8 @@ async def test_what_redis_does_not_take_is_bounded_in_bytes(
 ) -> None:
     monkeypatch.setattr(relay_module, "PUBLISH_BACKLOG_BYTES", 100)
     heard: list[str] = []
-    listener = Relay(client, str(uuid4()), lambda session, _: heard.append(session), lambda _: None)
-    speaker = Relay(client, str(uuid4()), lambda *_: None, lambda _: None)
+    listener = Relay(client, str(uuid4()), lambda session, _: heard.append(session), lambda _: None, lambda _: None)
+    speaker = Relay(client, str(uuid4()), lambda *_: None, lambda _: None, lambda _: None)
     sessions = [str(uuid4()) for _ in range(5)]
     for relay in (listener, speaker):
         relay.start()

@@ -25,7 +25,7 @@ def room(limit: int = 4) -> RoomDelivery:
 
 
 def joined(delivery: RoomDelivery, name: str = "a", vector: int = 5) -> SocketDelivery:
-    socket = delivery.join(name, principal(name), lambda: None, never)
+    socket = delivery.join(name, principal(name), lambda: None, never, lambda: None)
     if delivery.vector is None:
         delivery.receive(RoomFrame(rebase=Rebase(update_vector=vector)))
     delivery.receive(RoomFrame(state=State(socket_id=name, text=b"state", update_vector=vector)))
@@ -46,7 +46,7 @@ def kinds(frames: Iterable[GatewayFrame]) -> list[str | None]:
 def test_socket_gets_nothing_before_its_state_and_then_only_later_events() -> None:
     delivery = room()
     joined(delivery, "a")
-    socket = delivery.join("b", principal("b"), lambda: None, never)
+    socket = delivery.join("b", principal("b"), lambda: None, never, lambda: None)
     delivery.receive(event(6))
     delivery.receive(RoomFrame(broadcast=Broadcast(text=b"participants")))
     state = State(socket_id="b", text=b"state 7", following=[b"event 8"], update_vector=8)
@@ -182,7 +182,7 @@ def test_reattached_stream_opens_with_the_vector_and_repeats_what_is_not_settled
 def test_reattached_stream_asks_for_missing_states() -> None:
     delivery = room()
     joined(delivery, "a").is_synced = False
-    delivery.join("b", principal("b"), lambda: None, never)
+    delivery.join("b", principal("b"), lambda: None, never, lambda: None)
     frames = delivery.reattach()
     assert kinds(frames) == ["open", "join", "resync", "join"]
     assert [frame.join.rejoin for frame in frames if frame.HasField("join")] == [True, False]
@@ -248,7 +248,7 @@ def test_socket_that_joins_when_the_session_has_ended_is_closed_like_the_others(
     delivery = room()
     joined(delivery)
     delivery.receive(RoomFrame(close=Close(code=1000, reason="over", last_text=b"end")))
-    late = delivery.join("late", principal("late"), lambda: None, never)
+    late = delivery.join("late", principal("late"), lambda: None, never, lambda: None)
     assert (late.closing, list(late.queue)) == ((1000, "over"), ["end"])
     assert delivery.is_idle
 

@@ -134,6 +134,19 @@ async def test_sixth_socket_of_a_user_is_429(stack: Stack) -> None:
     await _connects(stack, "alice")
 
 
+async def test_dead_sockets_of_a_user_make_way_and_living_ones_do_not(stack: Stack) -> None:
+    living = [await stack.connect("alice") for _ in range(2)]
+    dead = [await stack.connect("alice") for _ in range(3)]
+    for client in dead:
+        client.connection.transport.pause_reading()  # the machine sleeps: it answers no ping
+    await stack.connect("alice")
+    await eventually(lambda: len(stack.replicas[0].service.rooms.rooms[0].room.sockets) == 3)  # type: ignore[index]
+    for client in living:
+        assert client.connection.close_code is None
+        await client.send({"message_type": "sync_status_request"})
+        await client.receive("sync_status_response")
+
+
 async def _connects(stack: Stack, name: str) -> None:
     """The place of a socket that has left is free as soon as its replica has told Valkey."""
     async with asyncio.timeout(10):
