@@ -9,7 +9,7 @@ another replica has taken them over and writes them as its own. Keys:
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -146,8 +146,20 @@ class Presence:
 
     async def snapshot(self, session_id: str) -> list[ConnectedSocket]:
         """Every socket of the session that has not expired."""
-        values = await self._snapshot(keys=[_expiry_key(session_id), _sockets_key(session_id)])
-        return [_socket(PresenceEntry.FromString(value[_REPLICA_ID_LENGTH:])) for value in values]
+        return (await self.snapshots([session_id]))[session_id]
+
+    async def snapshots(self, session_ids: Sequence[str]) -> dict[str, list[ConnectedSocket]]:
+        """The sockets of several sessions, in one exchange with Redis."""
+        if not session_ids:
+            return {}
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for session_id in session_ids:
+                await self._snapshot(keys=[_expiry_key(session_id), _sockets_key(session_id)], client=pipeline)
+            answers = await pipeline.execute()
+        return {
+            session_id: [_socket(PresenceEntry.FromString(value[_REPLICA_ID_LENGTH:])) for value in values]
+            for session_id, values in zip(session_ids, answers, strict=True)
+        }
 
 
 def _expiry_key(session_id: str) -> str:

@@ -49,9 +49,14 @@ class SequencerClient:
         )
         return await _call(self._stub.GetSession, request, CALL_SECONDS)
 
-    async def list_sessions(self, principal: Principal | None = None) -> Sequence[messages.DiagramSession]:
-        """Sessions the principal may read, or all."""
-        request = messages.ListSessionsRequest(principal=principal)
+    async def list_sessions(self, principal: Principal, session_id: str = "") -> Sequence[messages.DiagramSession]:
+        """Sessions the principal may read, or the one of them that is named."""
+        request = messages.ListSessionsRequest(principal=principal, session_id=session_id)
+        return (await _call(self._stub.ListSessions, request, CALL_SECONDS)).sessions
+
+    async def idle_sessions(self, since: float) -> Sequence[messages.DiagramSession]:
+        """Sessions in which nothing has happened since (Unix seconds)."""
+        request = messages.ListSessionsRequest(idle_since=int(since * 1000))
         return (await _call(self._stub.ListSessions, request, CALL_SECONDS)).sessions
 
     async def close_session(self, diagram_id: str, session_id: str, idle_since: float | None = None) -> bool:

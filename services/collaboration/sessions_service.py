@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -58,13 +58,12 @@ class SessionsService:
     async def get_diagram_session(self, request: GetDiagramSessionRequest, call: Call) -> Reply:
         """The session of a diagram, 404 without one."""
         session = await self._sequencer.get_session(request.threat_model_id, request.diagram_id, call.caller)
-        return Reply(orjson.dumps(await self._session_object(session, call)))
+        return await self._session_reply(session, call)
 
     async def join_diagram_session(self, request: JoinDiagramSessionRequest, call: Call) -> Reply:
         """The session of a diagram, created with the caller as host when there is none."""
         opened = await self._sequencer.open_session(request.threat_model_id, request.diagram_id, call.caller)
-        body = orjson.dumps(await self._session_object(opened.session, call))
-        return Reply(body, status=201 if opened.created else 200)
+        return await self._session_reply(opened.session, call, 201 if opened.created else 200)
 
     async def end_diagram_session(self, request: EndDiagramSessionRequest, call: Call) -> Reply:
         """Ends the session if the caller may, after everything that was sent before is settled.
@@ -105,15 +104,16 @@ class SessionsService:
     async def list_my_sessions(self, _: ListMySessionsRequest, call: Call) -> Reply:
         """Sessions on threat models that the caller may read, as a bare array."""
         sessions = await self._sequencer.list_sessions(call.caller)
-        objects = await asyncio.gather(*(self._session_object(session, call) for session in sessions))
+        present = await self._participants([session.session_id for session in sessions])
+        objects = [_session_object(session, present[session.session_id], call) for session in sessions]
         return Reply(orjson.dumps(objects))
 
     async def issue_ticket(self, request: IssueTicketRequest, call: Call) -> Reply:
         """A ticket for a live session that the caller may read; 404 for any other."""
-        sessions = await self._sequencer.list_sessions(call.caller)
-        session = next((session for session in sessions if session.session_id == request.session_id), None)
-        if session is None:
+        sessions = await self._sequencer.list_sessions(call.caller, request.session_id)
+        if not sessions:
             raise not_found("There is no such collaboration session.")
+        session = sessions[0]
         text = await self._tickets.issue(
             Ticket(
                 principal=call.caller,
@@ -124,28 +124,34 @@ class SessionsService:
         )
         return Reply(orjson.dumps({"ticket": text}), headers=[("cache-control", "no-store")])
 
-    async def _participants(self, session_id: str) -> Iterable[Participant]:
-        room = self._rooms.room(session_id)
+    async def _participants(self, session_ids: Sequence[str]) -> Mapping[str, Iterable[Participant]]:
+        """Everybody in these sessions; without Redis, those in rooms of this replica."""
         try:
-            return participants(await self._presence.snapshot(session_id))
+            snapshots = await self._presence.snapshots(session_ids)
         except (RedisError, OSError):
             self._presence.failed()
-            return room.room.participants() if room else ()
+            rooms = {session_id: self._rooms.room(session_id) for session_id in session_ids}
+            return {session_id: room.room.participants() if room else () for session_id, room in rooms.items()}
+        return {session_id: participants(sockets) for session_id, sockets in snapshots.items()}
 
-    async def _session_object(self, session: DiagramSession, call: Call) -> dict[str, Any]:
-        """The CollaborationSession object of the contract."""
-        present = await self._participants(session.session_id)
-        return {
-            "session_id": session.session_id,
-            "host": user_object(session.host),
-            "presenter": user_object(session.host),
-            "threat_model_id": session.threat_model_id,
-            "threat_model_name": session.threat_model_name,
-            "diagram_id": session.diagram_id,
-            "diagram_name": session.diagram_name,
-            "participants": [participant.to_object() for participant in present],
-            "websocket_url": websocket_url(call.public_url, session),
-        }
+    async def _session_reply(self, session: DiagramSession, call: Call, status: int = 0) -> Reply:
+        present = await self._participants([session.session_id])
+        return Reply(orjson.dumps(_session_object(session, present[session.session_id], call)), status=status)
+
+
+def _session_object(session: DiagramSession, present: Iterable[Participant], call: Call) -> dict[str, Any]:
+    """The CollaborationSession object of the contract."""
+    return {
+        "session_id": session.session_id,
+        "host": user_object(session.host),
+        "presenter": user_object(session.host),
+        "threat_model_id": session.threat_model_id,
+        "threat_model_name": session.threat_model_name,
+        "diagram_id": session.diagram_id,
+        "diagram_name": session.diagram_name,
+        "participants": [participant.to_object() for participant in present],
+        "websocket_url": websocket_url(call.public_url, session),
+    }
 
 
 def websocket_url(public_url: str, session: DiagramSession) -> str:

@@ -105,9 +105,7 @@ class Sweeper:
                 if room := self._rooms.room(session_id):
                     room.poll()
         idle_since = now - self._empty_seconds
-        for session in await self._sequencer.list_sessions():
-            if session.last_activity_at / 1000 < idle_since and await self._sequencer.close_session(
-                session.diagram_id, session.session_id, idle_since
-            ):
+        for session in await self._sequencer.idle_sessions(idle_since):
+            if await self._sequencer.close_session(session.diagram_id, session.session_id, idle_since):
                 logger.info("idle session ended", extra={"session_id": session.session_id})
                 self._rooms.announce_end(session.session_id, ENDED_IDLE)

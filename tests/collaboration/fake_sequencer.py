@@ -118,7 +118,10 @@ class FakeSequencer:
             sessions=[
                 diagram.session
                 for diagram in self.diagrams.values()
-                if diagram.session and (asks_for_all or diagram.roles.get(request.principal.user_id))
+                if diagram.session
+                and (asks_for_all or diagram.roles.get(request.principal.user_id))
+                and request.session_id in ("", diagram.session.session_id)
+                and not (request.HasField("idle_since") and diagram.session.last_activity_at > request.idle_since)
             ]
         )
 

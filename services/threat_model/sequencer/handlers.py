@@ -90,10 +90,16 @@ class Sequencer:
         )
 
     def list_sessions(self, request: messages.ListSessionsRequest, _call: Call) -> messages.ListSessionsResponse:
-        """Lists the sessions that the principal may read."""
+        """Lists the sessions that the principal may read. Raises ApiError 400."""
         principal = request.principal if request.HasField("principal") else None
+        session_id = _id(request.session_id) if request.session_id else None
+        idle_since = request.idle_since if request.HasField("idle_since") else None
         return messages.ListSessionsResponse(
-            sessions=self._database.read(lambda connection: sessions.list_sessions(connection, principal))
+            sessions=self._database.read(
+                lambda connection: sessions.list_sessions(
+                    connection, principal, session_id=session_id, idle_since=idle_since
+                )
+            )
         )
 
     def close_session(self, request: messages.CloseSessionRequest, _call: Call) -> messages.CloseSessionResponse:

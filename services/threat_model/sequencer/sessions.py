@@ -148,13 +148,25 @@ def get_session(
     return _session(row)
 
 
-def list_sessions(connection: Connection, principal: Principal | None) -> list[DiagramSession]:
-    """The live sessions that the principal may read, oldest first; every one without a principal."""
-    if principal is None:
-        rows = connection.execute(_LIST_ALL)
-    else:
-        rows = connection.execute(_LIST_READABLE, {PRINCIPAL_IDS: principal_ids(principal)})
-    return [_session(row) for row in rows]
+def list_sessions(
+    connection: Connection,
+    principal: Principal | None,
+    *,
+    session_id: str | None = None,
+    idle_since: int | None = None,
+) -> list[DiagramSession]:
+    """The live sessions that the principal may read, oldest first; every one without a principal.
+
+    session_id: only this one. idle_since: only those without activity since (Unix milliseconds).
+    """
+    statement, parameters = _LIST_ALL, {}
+    if principal is not None:
+        statement, parameters = _LIST_READABLE, {PRINCIPAL_IDS: principal_ids(principal)}
+    if session_id is not None:
+        statement = statement.where(_diagram.session_id == session_id)
+    if idle_since is not None:
+        statement = statement.where(_diagram.session_activity_at <= _from_milliseconds(idle_since))
+    return [_session(row) for row in connection.execute(statement, parameters)]
 
 
 def close_session(connection: Connection, diagram_id: str, session_id: str, idle_since: int | None) -> bool:

@@ -237,3 +237,18 @@ def waits_for_lock(world: World) -> None:
     with world.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         while connection.exec_driver_sql(waiting).first() is None:
             assert time.monotonic() < deadline
+
+
+def test_sessions_are_listed_by_id_and_by_idleness(world: World) -> None:
+    session = world.open().session
+    stranger = world.new_principal("stranger")
+
+    def found(**request: Any) -> list[str]:
+        answer = world.call("ListSessions", messages.ListSessionsRequest(**request))
+        return [known.session_id for known in answer.sessions]
+
+    assert found(principal=world.owner, session_id=session.session_id) == [session.session_id]
+    assert found(principal=world.owner, session_id=str(uuid.uuid4())) == []
+    assert found(principal=stranger, session_id=session.session_id) == []
+    assert session.session_id in found(idle_since=session.last_activity_at)
+    assert session.session_id not in found(idle_since=session.last_activity_at - 1)
