@@ -42,7 +42,7 @@ def _serve(configuration: Settings) -> None:
             loop="uvloop",
             http="httptools",
             ws=RoomWebSocketProtocol,
-            ws_max_size=configuration.websocket_max_message_bytes,
+            ws_max_size=configuration.websocket_close_above_bytes,
             ws_per_message_deflate=False,
             lifespan="on",
             log_config=None,

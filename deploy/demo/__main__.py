@@ -6,7 +6,7 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from deploy.demo.checker import Verdict, check
 from deploy.demo.client import Person, UnexpectedAnswer
+from deploy.demo.diagram import Cell, Diagram
 from deploy.demo.drawing import draw
 from deploy.demo.editor import Editor
 from deploy.demo.shop import Shop, create_shop
@@ -84,9 +85,17 @@ async def _story(console: Console, gateways: list[str], directory: Path) -> Verd
             await _edit_together(console, [at_first, at_second], witness, start_vector, directory)
             await _settle([at_first, at_second, witness], start_vector)
             diagram = await bob.request("GET", shop.diagram_path)
+            stored = Diagram(diagram["cells"]).cells()
+            for editor in (at_first, at_second, witness):
+                with suppress(TimeoutError):  # then the checker says so
+                    await editor.wait_until(partial(_shows, editor, stored), timeout=5)
             verdict = check([at_first, at_second], witness, start_vector, diagram["update_vector"], diagram["cells"])
         await _end_session(alice, shop)
     return verdict
+
+
+def _shows(editor: Editor, cells: list[Cell]) -> bool:
+    return editor.log.screen() == cells
 
 
 async def _edit_together(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from deploy.demo.diagram import Cell
+from deploy.demo.diagram import Cell, Diagram
 from deploy.demo.editor import Editor
 
 
@@ -48,7 +48,7 @@ def check(
     resynchronised = len(witness.log.states) > 1
     unseen = len(sent) - len(refused) - accepted if resynchronised else len(sent - refused - set(seen))
     steps = [after - before for before, after in pairwise(vectors)]
-    screens = [editor.screen(rest_vector) for editor in (*editors, witness)]
+    screens = [editor.log.screen() for editor in (*editors, witness)]
     return Verdict(
         sent=len(sent),
         refused=len(refused),
@@ -58,5 +58,5 @@ def check(
         out_of_order=sum(1 for step in steps if step < 1 or (step > 1 and not resynchronised)),
         sockets_closed=sum(1 for editor in (*editors, witness) if editor.log.close_code is not None),
         screens_equal=all(screen == screens[0] for screen in screens),
-        equal_to_rest=screens[0] == list(rest_cells),
+        equal_to_rest=screens[0] == Diagram(rest_cells).cells(),
     )

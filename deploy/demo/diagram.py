@@ -15,8 +15,16 @@ class Diagram:
     def __init__(self, cells: Iterable[Cell]) -> None:
         self._cells: dict[str, Cell] = {cell["id"]: dict(cell) for cell in cells}
 
-    def apply(self, operation: dict[str, Any]) -> None:
-        """Applies one operation: add and update overlay top-level keys, remove takes a node's edges with it."""
+    def show(self, operation: dict[str, Any]) -> None:
+        """Shows an event, which carries whole cells and names every one that is gone."""
+        for change in operation["cells"]:
+            if change["operation"] == "remove":
+                self._cells.pop(change["id"], None)
+            else:
+                self._cells[change["id"]] = change["data"]
+
+    def draw(self, operation: dict[str, Any]) -> None:
+        """Draws an own edit: add and update overlay top-level keys, remove takes a node's edges with it."""
         for change in operation["cells"]:
             if change["operation"] == "remove":
                 self._remove(change["id"])
@@ -24,8 +32,8 @@ class Diagram:
                 self._cells[change["id"]] = {**self._cells.get(change["id"], {}), **change["data"]}
 
     def cells(self) -> list[Cell]:
-        """The cells in order."""
-        return list(self._cells.values())
+        """The cells by id: in which order they came is another matter on every screen."""
+        return sorted(self._cells.values(), key=lambda cell: str(cell["id"]))
 
     def _remove(self, cell_id: str) -> None:
         self._cells.pop(cell_id, None)

@@ -13,6 +13,8 @@ from websockets.exceptions import ConnectionClosed
 from deploy.demo.diagram import Cell, Diagram
 
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_CORRECTION_VERSION = 5
+"""Version of the UUIDs that the server gives to corrections; clients' own are random."""
 
 
 @dataclass
@@ -27,8 +29,40 @@ class Log:
     """Reason by operation_id."""
     states: list[dict[str, Any]] = field(default_factory=list)
     """diagram_state messages; the first one is the join's."""
+    corrections: list[dict[str, Any]] = field(default_factory=list)
+    """diagram_operation_event messages that repeat cells of an own operation."""
+    drawn: list[dict[str, Any]] = field(default_factory=list)
+    """Everything that changed the screen, in order: own operations, events, states."""
     errors: list[str] = field(default_factory=list)
     close_code: int | None = None
+
+    def edit(self, operation_id: str, operation: dict[str, Any]) -> None:
+        """An own operation, which a client draws at once."""
+        self.sent.append((operation_id, operation))
+        self.drawn.append({"own": operation})
+
+    def event(self, message: dict[str, Any]) -> None:
+        """A diagram_operation_event."""
+        is_correction = uuid.UUID(message["operation_id"]).version == _CORRECTION_VERSION
+        (self.corrections if is_correction else self.events).append(message)
+        self.drawn.append(message)
+
+    def state(self, message: dict[str, Any]) -> None:
+        """A diagram_state."""
+        self.states.append(message)
+        self.drawn.append(message)
+
+    def screen(self) -> list[Cell]:
+        """The cells on the screen, in the order of their ids."""
+        diagram = Diagram(())
+        for message in self.drawn:
+            if "own" in message:
+                diagram.draw(message["own"])
+            elif "cells" in message:
+                diagram = Diagram(message["cells"])
+            else:
+                diagram.show(message["operation"])
+        return diagram.cells()
 
 
 class Editor:
@@ -58,14 +92,14 @@ class Editor:
     @property
     def newest_vector(self) -> int:
         """The highest update_vector seen so far."""
-        seen = [message["update_vector"] for message in (*self.log.states, *self.log.events)]
+        seen = [message["update_vector"] for message in (*self.log.states, *self.log.events, *self.log.corrections)]
         return max(seen, default=0)
 
     async def change(self, *changes: dict[str, Any]) -> str:
         """Sends one operation over some cells and returns its id."""
         operation_id = str(uuid.uuid4())
         operation = {"type": "patch", "cells": list(changes)}
-        self.log.sent.append((operation_id, operation))
+        self.log.edit(operation_id, operation)
         await self.send(
             {
                 "message_type": "diagram_operation_request",
@@ -86,24 +120,6 @@ class Editor:
         async with asyncio.timeout(timeout), self._arrived:
             await self._arrived.wait_for(condition)
 
-    def screen(self, final_vector: int) -> list[Cell]:
-        """The cells on this screen at `final_vector`.
-
-        A socket is not sent its own events, so every number that is missing in its log is one of its
-        own operations, in the order of sending.
-        """
-        state = self.log.states[-1]
-        diagram = Diagram(state["cells"])
-        by_vector = {event["update_vector"]: event["operation"] for event in self.log.events}
-        missing = [vector for vector in range(state["update_vector"] + 1, final_vector + 1) if vector not in by_vector]
-        accepted = [operation for operation_id, operation in self.log.sent if operation_id not in self.log.refused]
-        if missing:
-            by_vector |= dict(zip(missing, accepted[-len(missing) :], strict=False))
-        for vector in range(state["update_vector"] + 1, final_vector + 1):
-            if vector in by_vector:
-                diagram.apply(by_vector[vector])
-        return diagram.cells()
-
     async def _read(self, connection: ClientConnection) -> None:
         with suppress(ConnectionClosed):
             async for text in connection:
@@ -117,9 +133,9 @@ class Editor:
     def _note(self, message: dict[str, Any]) -> None:
         match message["message_type"]:
             case "diagram_state":
-                self.log.states.append(message)
+                self.log.state(message)
             case "diagram_operation_event":
-                self.log.events.append(message)
+                self.log.event(message)
             case "operation_rejected":
                 self.log.refused[message["operation_id"]] = message["reason"]
             case "authorization_denied":

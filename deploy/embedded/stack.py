@@ -10,8 +10,8 @@ and the benchmark have one of their own in a temporary folder on free ports.
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -40,6 +40,7 @@ class Stack:
         *,
         gateways: int = 1,
         collaboration: int = 1,
+        threat_model: int = 1,
         first_port: int = 0,
         settings: Mapping[str, str] | None = None,
         durable: bool = True,
@@ -47,7 +48,7 @@ class Stack:
     ) -> None:
         """Describes the stack; nothing runs before `start`.
 
-        directory: data, logs and pid files. gateways, collaboration: number of processes.
+        directory: data, logs and pid files. gateways, collaboration, threat_model: number of processes.
         first_port: the first gateway's, the others follow it; 0 chooses free ports.
         settings: TMI_ variables for every process, and the only ones: those of this process are not
         inherited. TMI_DATABASE_URL or TMI_REDIS_URL among them replace the embedded store.
@@ -58,7 +59,9 @@ class Stack:
         self.database_url = ""
         self.redis_url = ""
         self._counts = {
-            **dict.fromkeys(_SINGLE_SERVICES, 1),
+            "auth": 1,
+            "threat-model": threat_model,
+            "health": 1,
             "collaboration": collaboration,
             "gateway": gateways,
         }
@@ -134,6 +137,16 @@ class Stack:
     def wait_replaced(self, name: str, number: int, pid: int, timeout: float = 30.0) -> None:
         """Returns when the killed process `pid` has a successor that answers."""
         self._running().wait_replaced(f"{name}-{number}", pid, timeout)
+
+    @contextmanager
+    def frozen(self, name: str, number: int = 1) -> Iterator[None]:
+        """Freezes a process for as long as the context lasts: it is there, and does nothing (SIGSTOP)."""
+        pid = self.pid(name, number)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def hold(self, name: str, number: int = 1, *, kill: bool = False) -> None:
         """Stops a process, or kills it, and keeps it down until `release`."""

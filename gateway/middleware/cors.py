@@ -14,7 +14,7 @@ _ALLOW_HEADERS = (
 )
 _EXPOSE_HEADERS = (
     "ETag, Location, Retry-After, X-Request-ID, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
-    "WWW-Authenticate"
+    "WWW-Authenticate, X-Session-Ended"
 )
 _PREFLIGHT: RawHeaders = [
     (b"access-control-allow-methods", ALLOW.encode()),

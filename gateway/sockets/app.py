@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.sockets.admission import SocketRequest, deny, socket_request
 from gateway.sockets.attachment import Attachment
 from gateway.sockets.connection import Connection
-from gateway.sockets.protocol import frame_writer
+from gateway.sockets.protocol import frame_writer, prober
 from services.shared.errors import ApiError, from_rpc_error, unauthorized
 from services.shared.principal import REQUEST_ID_KEY
 from services.shared.settings import Settings
@@ -69,7 +69,14 @@ class SocketApp:
             await deny(send, error, request_id)
             return
         await send({"type": "websocket.accept"})
-        connection = Connection(admitted.principal, receive, send, frame_writer(scope))
+        connection = Connection(
+            admitted.principal,
+            receive,
+            send,
+            write_frame=frame_writer(scope),
+            probe=prober(scope),
+            max_message_bytes=self._settings.websocket_max_message_bytes,
+        )
         self._connections.add(connection)
         try:
             await connection.run(self._attachment(admitted.session), admitted.socket_id)

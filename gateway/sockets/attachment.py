@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH_FRAMES = 64
+ON_ITS_WAY_SECONDS = 0.2
+"""How long what a client has sent may still take to be read when its session is about to end."""
 BACKOFF_SECONDS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -44,27 +46,40 @@ class Attachment:
         self.session_id = session.session_id
         self._rooms = rooms
         self._delivery = RoomDelivery(session, gateway_id, queue_limit)
+        self._delivery.on_settle = self._settle
         self._on_end = on_end
         self._changed = asyncio.Event()
         self._was_answered = False
         self._task = asyncio.create_task(self._run(), name=f"attachment {self.session_id}")
 
     def join(
-        self, socket_id: str, principal: Principal, wake: Callable[[], None], write_now: WriteFrame
+        self,
+        socket_id: str,
+        principal: Principal,
+        wake: Callable[[], None],
+        write_now: WriteFrame,
+        probe: Callable[[], None],
     ) -> SocketDelivery:
         """Adds a socket."""
-        socket = self._delivery.join(socket_id, principal, wake, write_now)
+        socket = self._delivery.join(socket_id, principal, wake, write_now, probe)
         self._changed.set()
         return socket
 
-    def message(self, socket: SocketDelivery, text: bytes) -> None:
-        """Hands a client's message on."""
-        self._delivery.message(socket, text)
+    def message(self, socket: SocketDelivery, text: bytes, refusal: str) -> None:
+        """Hands a client's message on, and why it is refused if it is."""
+        self._delivery.message(socket, text, refusal)
         self._changed.set()
 
     def leave(self, socket: SocketDelivery) -> None:
         """Removes a socket."""
         self._delivery.leave(socket)
+        self._changed.set()
+
+    def _settle(self, ending_id: str) -> None:
+        asyncio.get_running_loop().call_later(ON_ITS_WAY_SECONDS, self._settled, ending_id)
+
+    def _settled(self, ending_id: str) -> None:
+        self._delivery.settled(ending_id)
         self._changed.set()
 
     async def close(self, timeout_seconds: float) -> None:

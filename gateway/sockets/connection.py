@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from starlette.types import Receive, Send
 
 from gateway.sockets.attachment import Attachment
 from gateway.sockets.delivery import SocketDelivery
+from gateway.sockets.inspection import inspect
 from gateway.sockets.protocol import WriteFrame
 from tmi.principal.v1.principal_pb2 import Principal
 
@@ -21,11 +23,22 @@ CLOSE_SECONDS = 10.0
 class Connection:
     """Runs a socket from its acceptance to its end."""
 
-    def __init__(self, principal: Principal, receive: Receive, send: Send, write_frame: WriteFrame) -> None:
+    def __init__(
+        self,
+        principal: Principal,
+        receive: Receive,
+        send: Send,
+        *,
+        write_frame: WriteFrame,
+        probe: Callable[[], None],
+        max_message_bytes: int,
+    ) -> None:
         self.principal = principal
+        self._max_message_bytes = max_message_bytes
         self._receive = receive
         self._send = send
         self._write_frame = write_frame
+        self._probe = probe
         # Pending while the writer has nothing to do. A plain future: an event costs more.
         self._work: asyncio.Future[None] | None = None
         self._may_read = asyncio.Event()
@@ -42,7 +55,7 @@ class Connection:
     async def run(self, attachment: Attachment, socket_id: str) -> None:
         """Serves the socket until either side closes it."""
         loop = asyncio.get_running_loop()
-        self._socket = attachment.join(socket_id, self.principal, self._wake, self._write_now)
+        self._socket = attachment.join(socket_id, self.principal, self._wake, self._write_now, self._probe)
         remaining = max(self.principal.expires_at - time.time(), 0.0)
         expiry = loop.call_later(remaining, self.revoke, "token expired")
         reader = asyncio.create_task(self._read(attachment, self._socket))
@@ -83,7 +96,8 @@ class Connection:
             if event["type"] == "websocket.disconnect":
                 return
             text = event.get("text")
-            attachment.message(socket, text.encode() if text is not None else event["bytes"])
+            whole = text.encode() if text is not None else event["bytes"]
+            attachment.message(socket, *inspect(whole, self._max_message_bytes))
             while not socket.can_send_more:
                 self._is_blocked = True
                 self._may_read.clear()
@@ -96,7 +110,7 @@ class Connection:
         send = self._send
         while True:
             while queue:
-                await send({"type": "websocket.send", "text": queue.popleft()})
+                await send({"type": "websocket.send", "text": socket.take()})
             socket.drained()
             if socket.closing:
                 code, reason = socket.closing

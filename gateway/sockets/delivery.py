@@ -20,14 +20,20 @@ from tmi.collaboration.v1.rooms_pb2 import (
     Open,
     Resync,
     RoomFrame,
+    Settled,
     State,
 )
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
 
 CLOSE_TOO_SLOW = 4408
-UNACKNOWLEDGED_LIMIT = 64
-"""Messages of a socket under way; beyond it the gateway stops reading from the client."""
+UNACKNOWLEDGED_MESSAGES = 4096
+"""Messages of a socket under way; beyond it the gateway stops reading from the client, pings included.
+A person cannot reach it while a lost replica is replaced."""
+UNACKNOWLEDGED_BYTES = 8 * 1024 * 1024
+"""The same limit in bytes, however many messages these are."""
+QUEUE_BYTES = 16 * 1024 * 1024
+"""A socket with more than this to read starts over from a state, however few messages these are."""
 VOLATILE_FRACTION = 8
 """Volatile messages are dropped when more than this fraction of the queue is in use."""
 
@@ -37,7 +43,8 @@ class SocketDelivery:
     """A socket's way out and in.
 
     wake: called when there is something new to send or to read. write_now: writes a frame if the
-    queue is empty and written, and the client takes it without waiting.
+    queue is empty and written, and the client takes it without waiting. probe: drops the connection unless
+    the client shows soon that it is there.
     """
 
     socket_id: str
@@ -45,6 +52,7 @@ class SocketDelivery:
     queue_limit: int
     wake: Callable[[], None]
     write_now: WriteFrame
+    probe: Callable[[], None]
     queue: deque[str] = field(default_factory=deque)
     closing: tuple[int, str] | None = None
     # Has the state that events apply to; events up to `vector` are contained in it.
@@ -54,9 +62,13 @@ class SocketDelivery:
     # Dropped its queue and has not emptied it since.
     is_lagging: bool = False
     has_departed: bool = False
+    is_leave_settled: bool = False
     last_number: int = 0
-    # By number; the last one of a socket that has departed is its Leave.
-    unacknowledged: dict[int, bytes] = field(default_factory=dict)
+    queued_bytes: int = 0
+    # By number; the last one of a socket that has departed is its Leave, which stays to the end: a replica
+    # that is told what comes before it must be told that the socket has left.
+    unacknowledged: dict[int, Message] = field(default_factory=dict)
+    unacknowledged_bytes: int = 0
 
     def drained(self) -> None:
         """Everything in the queue was written."""
@@ -65,21 +77,43 @@ class SocketDelivery:
     @property
     def can_send_more(self) -> bool:
         """False while too many of the client's messages are under way."""
-        return len(self.unacknowledged) < UNACKNOWLEDGED_LIMIT or self.closing is not None
+        return self.closing is not None or (
+            len(self.unacknowledged) < UNACKNOWLEDGED_MESSAGES and self.unacknowledged_bytes < UNACKNOWLEDGED_BYTES
+        )
 
     def close(self, code: int, reason: str, last_text: str = "") -> None:
         """Closes the socket after what is queued; the first close counts."""
         if self.closing is None:
             if last_text:
-                self.queue.append(last_text)
+                self._append(last_text)
             self.closing = (code, reason)
             self.wake()
 
     def push(self, text: str) -> None:
         """Queues a text."""
         if self.closing is None:
-            self.queue.append(text)
+            self._append(text)
             self.wake()
+
+    def _append(self, text: str) -> None:
+        self.queue.append(text)
+        self.queued_bytes += len(text)
+
+    def take(self) -> str:
+        """The next text to be written."""
+        text = self.queue.popleft()
+        self.queued_bytes -= len(text)
+        return text
+
+    def clear(self) -> None:
+        """Drops what is queued."""
+        self.queue.clear()
+        self.queued_bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """True when the client is so far behind that it should start over."""
+        return len(self.queue) >= self.queue_limit or self.queued_bytes >= QUEUE_BYTES
 
 
 class RoomDelivery:
@@ -90,10 +124,18 @@ class RoomDelivery:
         self.sockets: dict[str, SocketDelivery] = {}
         # Of the last numbered event delivered.
         self.vector: int | None = None
-        self.is_closed = False
+        # Of the session: code, reason and last text for its sockets.
+        self._end: tuple[int, str, str] | None = None
+        # Called with the id of an ending: answer with `settled` when nothing more is on its way.
+        self.on_settle = self.settled
         self._session = session
         self._gateway_id = gateway_id
         self._queue_limit = queue_limit
+
+    @property
+    def is_closed(self) -> bool:
+        """True when the session has ended."""
+        return self._end is not None
 
     @property
     def is_idle(self) -> bool:
@@ -101,18 +143,29 @@ class RoomDelivery:
         return not self.sockets
 
     def join(
-        self, socket_id: str, principal: Principal, wake: Callable[[], None], write_now: WriteFrame
+        self,
+        socket_id: str,
+        principal: Principal,
+        wake: Callable[[], None],
+        write_now: WriteFrame,
+        probe: Callable[[], None],
     ) -> SocketDelivery:
         """Adds a socket, which will be given its state first."""
-        socket = SocketDelivery(socket_id, principal, self._queue_limit, wake, write_now)
+        socket = SocketDelivery(socket_id, principal, self._queue_limit, wake, write_now, probe)
+        if self._end is not None:
+            socket.close(*self._end)
+            return socket
         self.sockets[socket_id] = socket
         self.outgoing.append(_join(socket))
         return socket
 
-    def message(self, socket: SocketDelivery, text: bytes) -> None:
-        """Takes a client's message. It is kept until the room acknowledges it."""
+    def message(self, socket: SocketDelivery, text: bytes, refusal: str = "") -> None:
+        """Takes a client's message, and why it is refused if it is. It is kept until the room acknowledges it."""
         socket.last_number += 1
-        socket.unacknowledged[socket.last_number] = text
+        socket.unacknowledged[socket.last_number] = Message(
+            socket_id=socket.socket_id, number=socket.last_number, text=text, refusal=refusal
+        )
+        socket.unacknowledged_bytes += len(text)
         self.outgoing.append(_unacknowledged(socket, socket.last_number))
 
     def leave(self, socket: SocketDelivery) -> None:
@@ -120,10 +173,14 @@ class RoomDelivery:
         if self.sockets.get(socket.socket_id) is not socket or socket.has_departed:
             return
         socket.has_departed = True
-        socket.queue.clear()
+        socket.clear()
         socket.last_number += 1
-        socket.unacknowledged[socket.last_number] = b""
+        socket.unacknowledged[socket.last_number] = Message()
         self.outgoing.append(_unacknowledged(socket, socket.last_number))
+
+    def settled(self, ending_id: str) -> None:
+        """Says that everything clients had sent before was forwarded."""
+        self.outgoing.append(GatewayFrame(settled=Settled(ending_id=ending_id)))
 
     def reattach(self) -> list[GatewayFrame]:
         """Every frame that a new stream begins with, in order."""
@@ -132,6 +189,7 @@ class RoomDelivery:
             GatewayFrame(open=Open(session=self._session, gateway_id=self._gateway_id, delivered_vector=self.vector))
         ]
         for socket in self.sockets.values():
+            socket.is_leave_settled = False
             frames.append(_join(socket))
             if socket.had_state and not socket.is_synced:
                 frames.append(_resync(socket))
@@ -152,6 +210,11 @@ class RoomDelivery:
                 self._acknowledged(frame.ack.socket_id, frame.ack.number)
             case "close":
                 self._close(frame.close)
+            case "settle":
+                self.on_settle(frame.settle.ending_id)
+            case "probe":
+                if socket := self._present(frame.probe.socket_id):
+                    socket.probe()
             case "rebase":
                 self.vector = frame.rebase.update_vector
                 for socket in self.sockets.values():
@@ -184,7 +247,7 @@ class RoomDelivery:
                 continue
             if is_volatile and queued > socket.queue_limit // VOLATILE_FRACTION:
                 continue
-            if queued < socket.queue_limit or self._has_room(socket):
+            if self._has_room(socket):
                 text = text or broadcast.text.decode()
                 socket.push(text)
 
@@ -207,7 +270,7 @@ class RoomDelivery:
 
     def _has_room(self, socket: SocketDelivery) -> bool:
         """Makes a slow consumer start over from a state."""
-        if len(socket.queue) < socket.queue_limit:
+        if not socket.is_full:
             return True
         self._drop_queue(socket)
         self._resync(socket)
@@ -215,7 +278,7 @@ class RoomDelivery:
 
     def _drop_queue(self, socket: SocketDelivery) -> None:
         """Drops what a slow consumer has not read, or closes it when it had been given that chance."""
-        socket.queue.clear()
+        socket.clear()
         if socket.is_lagging:
             socket.close(CLOSE_TOO_SLOW, "too slow")
         socket.is_lagging = True
@@ -224,7 +287,7 @@ class RoomDelivery:
         socket = self._present(state.socket_id)
         if socket is None:
             return
-        if len(socket.queue) >= socket.queue_limit:
+        if socket.is_full:
             self._drop_queue(socket)
         socket.is_synced = socket.had_state = True
         socket.vector = state.update_vector
@@ -234,8 +297,11 @@ class RoomDelivery:
 
     def _acknowledged(self, socket_id: str, number: int) -> None:
         if socket := self.sockets.get(socket_id):
-            socket.unacknowledged.pop(number, None)
-            if socket.has_departed and not socket.unacknowledged:
+            if socket.has_departed and number == socket.last_number:
+                socket.is_leave_settled = True
+            elif message := socket.unacknowledged.pop(number, None):
+                socket.unacknowledged_bytes -= len(message.text)
+            if socket.is_leave_settled and len(socket.unacknowledged) == 1:
                 del self.sockets[socket_id]
             socket.wake()
 
@@ -245,7 +311,7 @@ class RoomDelivery:
             if socket := self.sockets.get(close.socket_id):
                 socket.close(close.code, close.reason, last_text)
             return
-        self.is_closed = True
+        self._end = (close.code, close.reason, last_text)
         for socket in self.sockets.values():
             socket.close(close.code, close.reason, last_text)
         self.sockets.clear()
@@ -262,8 +328,7 @@ def _join(socket: SocketDelivery) -> GatewayFrame:
 def _unacknowledged(socket: SocketDelivery, number: int) -> GatewayFrame:
     if socket.has_departed and number == socket.last_number:
         return GatewayFrame(leave=Leave(socket_id=socket.socket_id, number=number))
-    text = socket.unacknowledged[number]
-    return GatewayFrame(message=Message(socket_id=socket.socket_id, number=number, text=text))
+    return GatewayFrame(message=socket.unacknowledged[number])
 
 
 def _resync(socket: SocketDelivery) -> GatewayFrame:

@@ -24,10 +24,14 @@ class CommitQueue:
     def __init__(self) -> None:
         self._waiting: deque[PendingOperation] = deque()
         self._in_flight: list[PendingOperation] = []
+        # How many operations ever came, and of how many the outcome is known.
+        self.added = 0
+        self.finished = 0
 
     def add(self, operation: PendingOperation) -> None:
         """Queues an operation."""
         self._waiting.append(operation)
+        self.added += 1
 
     def next_group(self) -> list[PendingOperation]:
         """The group to commit now; empty while one is in flight or nothing waits."""
@@ -44,6 +48,7 @@ class CommitQueue:
     def finish(self) -> list[PendingOperation]:
         """The group that was in flight, whose outcome is known."""
         group, self._in_flight = self._in_flight, []
+        self.finished += len(group)
         return group
 
     @property

@@ -86,6 +86,13 @@ class EndSession:
 
 
 @dataclass(frozen=True, slots=True)
+class TellSettled:
+    """Tell who is ending the session that everything received here before has its outcome."""
+
+    ending_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The room is done; drop it. The streams have been ended."""
 
@@ -102,5 +109,6 @@ Effect = (
     | RemovePresence
     | WakeAt
     | EndSession
+    | TellSettled
     | Finished
 )

@@ -12,6 +12,8 @@ from services.collaboration.ordering import OrderedLog
 from tmi.collaboration.v1.rooms_pb2 import Broadcast, Rebase, RoomFrame, State
 from tmi.threat_model.v1.sequencer_pb2 import CommittedOperation, DiagramState
 
+HISTORY_OPERATIONS = 64
+
 
 @dataclass(slots=True)
 class Link:
@@ -19,6 +21,7 @@ class Link:
 
     gateway_id: str
     vector: int | None
+    was_rebased: bool = False
 
 
 class Fanout:
@@ -36,6 +39,7 @@ class Fanout:
         self._is_rebasing = False
         # Events delivered since the snapshot in flight was asked for: text and sending socket.
         self._recent: dict[int, tuple[bytes, str]] | None = None
+        self._delivered: list[CommittedOperation] = []
 
     def open(self, link: str, gateway_id: str, delivered: int | None) -> None:
         """Adds a stream. delivered: the last vector its gateway has, from this replica or another."""
@@ -46,7 +50,10 @@ class Fanout:
             if self.log.position is not None:
                 self._rebase(link, self.log.position)
             return
-        if self.log.position is None or delivered < self.log.position:
+        if self.log.position is None:
+            # Read again from a little before: who overtook whom is not known otherwise.
+            self.log.reset(max(self._start_vector, delivered - HISTORY_OPERATIONS))
+        elif delivered < self.log.position:
             self.log.reset(delivered)
         self.log.learn_head(delivered)
         for other, state in self.links.items():
@@ -86,7 +93,17 @@ class Fanout:
                 if state.vector is not None and state.vector < vector:
                     state.vector = vector
                     self._send(link, frame)
+        self._delivered += taken
         return bool(taken)
+
+    def is_delivered(self, vector: int) -> bool:
+        """True when the operation of this vector came in order before."""
+        return self.log.position is not None and vector <= self.log.position
+
+    def take_delivered(self) -> list[CommittedOperation]:
+        """The operations that came in order since this was asked last."""
+        delivered, self._delivered = self._delivered, []
+        return delivered
 
     def broadcast(
         self,
@@ -101,6 +118,19 @@ class Fanout:
         for link in self.links:
             if only_links is None or link in only_links:
                 self._send(link, frame)
+
+    def skip_history(self) -> bool:
+        """The log does not reach back: goes on from where a stream needs it, False if it is there already."""
+        needed = min((state.vector for state in self.links.values() if state.vector is not None), default=None)
+        if needed is None or self.log.position is None or needed <= self.log.position:
+            return False
+        self.log.reset(needed)
+        return True
+
+    def own_since(self, socket_id: str, vector: int) -> int | None:
+        """The newest operation of a socket after a snapshot's vector that was delivered while it was read."""
+        own = [known for known, (_, sender) in (self._recent or {}).items() if sender == socket_id and known > vector]
+        return max(own, default=None)
 
     def lose_position(self) -> None:
         """Operations between the streams' vectors and the present cannot be had: rebase on a snapshot."""
@@ -148,4 +178,5 @@ class Fanout:
 
     def _rebase(self, link: str, vector: int) -> None:
         self.links[link].vector = vector
+        self.links[link].was_rebased = True
         self._send(link, RoomFrame(rebase=Rebase(update_vector=vector)))

@@ -4,18 +4,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import TypeVar
 
 from redis.exceptions import RedisError
 
 from services.collaboration import effects, metrics
+from services.collaboration.endings import Endings
 from services.collaboration.presence import Presence
 from services.collaboration.relay import Relay
-from services.collaboration.room import HOST_DISCONNECTED, Room
+from services.collaboration.room import DIAGRAM_TOO_LARGE, ENDED_ELSEWHERE, HOST_DISCONNECTED, Room
 from services.collaboration.sequencer_client import SequencerClient, is_temporary
+from services.collaboration.stream import Stream
 from services.shared.errors import ApiError
 from tmi.collaboration.v1.relay_pb2 import PresenceChanged, RelayFrame
-from tmi.collaboration.v1.rooms_pb2 import RoomFrame
 from tmi.threat_model.v1.sequencer_pb2 import (
     CommitOperationsResponse,
     OperationRequest,
@@ -26,15 +28,15 @@ from tmi.threat_model.v1.sequencer_pb2 import (
 
 logger = logging.getLogger(__name__)
 
-STREAM_BACKLOG = 10_000
-"""Frames a stream may be behind; then it is ended and its gateway starts over from what it has."""
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
-ATTEMPTS_ON_FAILURE = 3
-"""Tries of a call that fails for another reason than the sequencer being away."""
+COMMIT_ATTEMPTS = 3
+READ_ATTEMPTS = 6
+"""Tries of a call that fails for another reason than the sequencer being away: for up to 2 s."""
+CANNOT_GO_ON = "The collaboration session has ended because of an error in the server."
+DIAGRAM_GONE = "The diagram no longer exists."
 
 Answer = TypeVar("Answer")
-Stream = asyncio.Queue[RoomFrame | None]
 
 
 class LiveRoom:
@@ -46,6 +48,7 @@ class LiveRoom:
         sequencer: SequencerClient,
         presence: Presence,
         relay: Relay,
+        endings: Endings,
         on_finished: Callable[["LiveRoom"], None],
     ) -> None:
         self.room = room
@@ -54,6 +57,7 @@ class LiveRoom:
         self._sequencer = sequencer
         self._presence = presence
         self._relay = relay
+        self._endings = endings
         self._on_finished = on_finished
         self._streams: dict[str, Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,7 +68,7 @@ class LiveRoom:
 
     def open_stream(self, link: str) -> Stream:
         """The frames of a new stream; None ends it."""
-        stream: Stream = asyncio.Queue()
+        stream = Stream()
         self._streams[link] = stream
         return stream
 
@@ -77,7 +81,7 @@ class LiveRoom:
     def end_streams(self) -> None:
         """Asks every gateway to attach elsewhere."""
         for stream in self._streams.values():
-            stream.put_nowait(None)
+            stream.end()
 
     def apply(self) -> None:
         """Carries out what the room asks for."""
@@ -88,12 +92,13 @@ class LiveRoom:
         match effect:
             case effects.SendFrame():
                 if stream := self._streams.get(effect.link):
-                    stream.put_nowait(effect.frame)
-                    if stream.qsize() > STREAM_BACKLOG:
-                        self._cut(effect.link)
+                    stream.put(effect.frame)
+                    if stream.is_overfull:
+                        logger.warning("stream too slow", extra={"session_id": self.session_id})
+                        self._streams.pop(effect.link).cut()
             case effects.EndStream():
                 if stream := self._streams.pop(effect.link, None):
-                    stream.put_nowait(None)
+                    stream.end()
             case effects.CommitGroup():
                 self._spawn(self._commit(effect.operations))
             case effects.ReadLog():
@@ -111,16 +116,11 @@ class LiveRoom:
                 asyncio.get_running_loop().call_later(delay, self.tick)
             case effects.EndSession():
                 self._spawn(self._end_session(effect.reason))
+            case effects.TellSettled():
+                self._spawn(self._endings.tell_settled(effect.ending_id))
             case effects.Finished():
                 self._presence_work.put_nowait(None)
                 self._on_finished(self)
-
-    def _cut(self, link: str) -> None:
-        logger.warning("stream too slow", extra={"session_id": self.session_id})
-        stream = self._streams.pop(link)
-        while not stream.empty():
-            stream.get_nowait()
-        stream.put_nowait(None)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -130,7 +130,7 @@ class LiveRoom:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            logger.error("room failed", extra={"session_id": self.session_id}, exc_info=error)
+            self.fail(error)
 
     def tick(self) -> None:
         """Time has passed."""
@@ -156,6 +156,8 @@ class LiveRoom:
                 self.room.volatile_relayed(frame.volatile_message)
             case "presence_changed":
                 self.refresh_presence()
+            case "session_ending":
+                self.room.settle(frame.session_ending.ending_id, frame.session_ending.reason)
             case "session_ended":
                 self.room.end(frame.session_ended.reason, time.time())
         self.apply()
@@ -165,6 +167,23 @@ class LiveRoom:
         self.room.publish_end(reason, time.time())
         self.apply()
 
+    def fail(self, error: BaseException) -> None:
+        """Ends the session because of what will not go away: whoever repeated it would fail as well."""
+        reason = CANNOT_GO_ON
+        if isinstance(error, ApiError):
+            reason = {404: DIAGRAM_GONE, 413: DIAGRAM_TOO_LARGE}.get(error.status, CANNOT_GO_ON)
+            logger.error("room ended", extra={"session_id": self.session_id, "error": error.code})
+        else:
+            logger.error("room failed", extra={"session_id": self.session_id}, exc_info=error)
+        if not self.room.is_finished:
+            self.end(reason)
+            self._spawn(self._close_session())
+
+    async def _close_session(self) -> None:
+        """Lets the diagram be written over REST again; it comes to that anyway when nobody notes the session."""
+        with suppress(ApiError):
+            await self._sequencer.close_session(self.diagram_id, self.session_id)
+
     def stop(self) -> None:
         """Ends all work of this room."""
         for task in self._tasks:
@@ -172,10 +191,10 @@ class LiveRoom:
 
     # Sequencer
 
-    async def _retry(self, call: Callable[[], Awaitable[Answer]], *, gives_up: bool = False) -> Answer | None:
+    async def _retry(self, call: Callable[[], Awaitable[Answer]], attempts: int = READ_ATTEMPTS) -> Answer | None:
         """The answer, however long the sequencer is away; None once the room is finished.
 
-        gives_up: raises ApiError when the call fails again and again for another reason.
+        Raises ApiError when the call fails `attempts` times for another reason, or because of what is asked.
         """
         delay = FIRST_RETRY_SECONDS
         failures = 0
@@ -183,14 +202,10 @@ class LiveRoom:
             try:
                 return await call()
             except ApiError as error:
-                if error.status == 404:
-                    # The diagram is gone, and its session with it.
-                    self.end("The diagram no longer exists.")
-                    return None
                 if not is_temporary(error):
                     failures += 1
                     logger.error("sequencer failed", extra={"session_id": self.session_id, "error": error.code})
-                    if gives_up and failures == ATTEMPTS_ON_FAILURE:
+                    if failures == attempts or error.status in (404, 413):
                         raise
             await asyncio.sleep(delay)
             delay = min(delay * 2, LAST_RETRY_SECONDS)
@@ -208,8 +223,10 @@ class LiveRoom:
             return self._sequencer.commit_operations(self.diagram_id, self.session_id, operations)
 
         try:
-            return await self._retry(call, gives_up=True)
-        except ApiError:
+            return await self._retry(call, COMMIT_ATTEMPTS)
+        except ApiError as error:
+            if error.status == 404:
+                raise
             logger.error("commit failed", extra={"session_id": self.session_id, "operations": len(operations)})
         # One of them may be what the sequencer cannot digest: the others need not suffer from it.
         if len(operations) == 1:
@@ -249,17 +266,19 @@ class LiveRoom:
         """Closes the session unless the host turns out to be connected elsewhere."""
         await self._read_presence()
 
-        async def close() -> bool:
+        async def close() -> bool | None:
             if not self.room.is_host_absent:
-                return False
+                return None
             return await self._sequencer.close_session(self.diagram_id, self.session_id)
 
-        if await self._retry(close):
+        closed = await self._retry(close)
+        if closed:
             logger.info("session ended", extra={"session_id": self.session_id, "reason": HOST_DISCONNECTED})
             self.end(reason)
-        elif self.room.is_host_absent:
-            # Somebody else has closed it.
-            self.poll()
+        elif closed is False:
+            # Somebody else has closed it, and perhaps told so while the relay was away.
+            self.room.end(ENDED_ELSEWHERE, time.time())
+            self.apply()
 
     # Presence
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import orjson
 
@@ -44,10 +45,14 @@ SERVER_ONLY_TYPES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class OperationMessage:
-    """A well-formed diagram_operation_request. operation: its `operation` object as JSON."""
+    """A well-formed diagram_operation_request.
+
+    operation: its `operation` object as JSON. base_vector: None when the client named none.
+    """
 
     operation_id: str
     operation: bytes
+    base_vector: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +97,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A message type that is the server's own or unknown. code: the `error` to answer."""
+    """A message that is answered with an `error` of this code."""
 
-    code: Literal["invalid_message_type", "unsupported_message_type"]
+    code: Literal["invalid_message_type", "unsupported_message_type", "validation_error"]
     message: str
 
 
@@ -114,9 +119,7 @@ def decode(text: bytes) -> ClientMessage | None:
         case "diagram_operation_request":
             return _operation(body)
         case "sync_request":
-            vector = body.get("update_vector")
-            known = isinstance(vector, int) and not isinstance(vector, bool)
-            return SyncRequest(vector if known else None, status_only=False)
+            return SyncRequest(_vector(body.get("update_vector")), status_only=False)
         case "sync_status_request":
             return SyncRequest(None, status_only=True)
         case "presenter_cursor":
@@ -138,6 +141,21 @@ def decode(text: bytes) -> ClientMessage | None:
             return Refused("unsupported_message_type", "The server does not know this message type.")
 
 
+def refused(text: bytes, reason: str) -> MalformedOperation | Refused | None:
+    """What to answer to a message that the gateway refuses; text: its message_type and operation_id, as far as known.
+
+    The web client merely shows a validation_error.
+    """
+    body = orjson.loads(text) if text else {}
+    match body.get("message_type"):
+        case "diagram_operation_request":
+            return MalformedOperation(body.get("operation_id", ""), "validation_failed", reason)
+        case str():
+            return Refused("validation_error", reason)
+        case _:
+            return None
+
+
 def _operation(body: dict[str, Any]) -> OperationMessage | MalformedOperation:
     operation_id = body.get("operation_id")
     echoed = operation_id[:ECHOED_ID_LIMIT] if isinstance(operation_id, str) else ""
@@ -156,9 +174,13 @@ def _operation(body: dict[str, Any]) -> OperationMessage | MalformedOperation:
     if not isinstance(cells, list):
         return MalformedOperation(echoed, "validation_failed", "operation.cells must be an array.")
     try:
-        return OperationMessage(echoed, orjson.dumps(operation))
+        return OperationMessage(echoed, orjson.dumps(operation), _vector(body.get("base_vector")))
     except orjson.JSONEncodeError:
         return MalformedOperation(echoed, "validation_failed", "The operation is nested too deeply.")
+
+
+def _vector(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _is_uuid(value: object) -> bool:
@@ -188,6 +210,18 @@ def _selection(cells: object) -> VolatileMessage | None:
 
 def _timestamp(now: float) -> str:
     return rfc3339.to_text(datetime.fromtimestamp(now, UTC))
+
+
+def correction(vector: int, start_vector: int, author: bytes, operation: bytes) -> bytes:
+    """A diagram_operation_event that repeats cells to one client; author: User object as JSON.
+
+    Its operation_id is a new UUID of version 5, so that logs tell it from clients' operations.
+    """
+    operation_id = str(uuid5(NAMESPACE_OID, uuid4().hex))
+    event = CommittedOperation(
+        update_vector=vector, operation_id=operation_id, initiating_user=author, operation=operation
+    )
+    return operation_event(event, start_vector)
 
 
 def operation_event(operation: CommittedOperation, start_vector: int) -> bytes:
@@ -296,5 +330,5 @@ def nothing_in_history(direction: Literal["undo", "redo"]) -> bytes:
 
 
 def error(code: str, message: str, now: float) -> bytes:
-    """error. Every code but invalid_participant ends the session of the web client that gets it."""
+    """error. The web client merely shows invalid_participant and validation_error; any other ends its session."""
     return orjson.dumps({"message_type": "error", "error": code, "message": message, "timestamp": _timestamp(now)})

@@ -10,16 +10,20 @@ AHEAD_LIMIT = 5000
 class OrderedLog:
     """Takes operations in any order, with repetitions, and hands them out once, without a gap.
 
-    position: vector of the last operation handed out; None before the first snapshot.
+    position: vector of the last operation handed out; None before the first snapshot. since: every
+    operation after it, up to the position, was handed out.
     """
 
     def __init__(self) -> None:
         self.position: int | None = None
+        self.since = 0
         self._ahead: dict[int, CommittedOperation] = {}
         self._head = 0
 
     def reset(self, vector: int) -> None:
         """Continues after `vector`, whether that lies ahead or behind."""
+        if self.position is None or vector > self.position:
+            self.since = vector
         self.position = vector
         self._ahead = {known: operation for known, operation in self._ahead.items() if known > vector}
 

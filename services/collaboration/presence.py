@@ -9,7 +9,7 @@ another replica has taken them over and writes them as its own. Keys:
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -25,6 +25,7 @@ RESERVATION_SECONDS = 30.0
 SOCKETS_PER_USER = 5
 SOCKETS_PER_SESSION = 50
 
+TOO_MANY_CONNECTIONS = "too_many_connections"
 _REPLICA_ID_LENGTH = 36
 _USER_FULL = 1
 _SESSION_FULL = 2
@@ -123,7 +124,7 @@ class Presence:
             raise unavailable("WebSocket connections cannot be opened at the moment.") from error
         if full == _USER_FULL:
             message = f"You have {SOCKETS_PER_USER} connections already."
-            raise ApiError(429, "too_many_connections", message, headers={"Retry-After": "60"})
+            raise ApiError(429, TOO_MANY_CONNECTIONS, message, headers={"Retry-After": "60"})
         if full == _SESSION_FULL:
             message = f"The session has {SOCKETS_PER_SESSION} connections already."
             raise ApiError(429, "session_full", message, headers={"Retry-After": "30"})
@@ -145,8 +146,20 @@ class Presence:
 
     async def snapshot(self, session_id: str) -> list[ConnectedSocket]:
         """Every socket of the session that has not expired."""
-        values = await self._snapshot(keys=[_expiry_key(session_id), _sockets_key(session_id)])
-        return [_socket(PresenceEntry.FromString(value[_REPLICA_ID_LENGTH:])) for value in values]
+        return (await self.snapshots([session_id]))[session_id]
+
+    async def snapshots(self, session_ids: Sequence[str]) -> dict[str, list[ConnectedSocket]]:
+        """The sockets of several sessions, in one exchange with Redis."""
+        if not session_ids:
+            return {}
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for session_id in session_ids:
+                await self._snapshot(keys=[_expiry_key(session_id), _sockets_key(session_id)], client=pipeline)
+            answers = await pipeline.execute()
+        return {
+            session_id: [_socket(PresenceEntry.FromString(value[_REPLICA_ID_LENGTH:])) for value in values]
+            for session_id, values in zip(session_ids, answers, strict=True)
+        }
 
 
 def _expiry_key(session_id: str) -> str:

@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 PING_SECONDS = 1.0
 RECONNECT_SECONDS = 0.1
-PUBLISH_BACKLOG = 10_000
+PUBLISH_BACKLOG_BYTES = 64 * 1024 * 1024
+"""What Redis has not taken beyond this is dropped: the other replicas read the log."""
 _PREFIX = "tmi:room:"
 _CONTROL = "tmi:relay"
 
@@ -35,15 +36,20 @@ class Relay:
         replica_id: str,
         on_frame: Callable[[str, RelayFrame], None],
         on_subscribed: Callable[[str], None],
+        on_broadcast: Callable[[RelayFrame], None],
     ) -> None:
-        """on_frame(session_id, frame): a frame of another replica. on_subscribed(session_id): frames flow now."""
+        """on_frame(session_id, frame): a frame of another replica. on_subscribed(session_id): frames flow now.
+        on_broadcast(frame): a frame to every replica, sent by any.
+        """
         self._client = client
         self._replica_id = replica_id
         self._on_frame = on_frame
         self._on_subscribed = on_subscribed
+        self._on_broadcast = on_broadcast
         self._sessions: set[str] = set()
         self._pubsub: PubSub | None = None
-        self._backlog: deque[tuple[str, bytes]] = deque(maxlen=PUBLISH_BACKLOG)
+        self._backlog: deque[tuple[str, bytes]] = deque()
+        self._backlog_bytes = 0
         self._has_backlog = asyncio.Event()
         self._is_listening = False
         self._answers_pings = True
@@ -71,8 +77,24 @@ class Relay:
         """Sends a frame to the other replicas, or drops it while Redis is away."""
         if self.is_healthy:
             frame.replica_id = self._replica_id
-            self._backlog.append((_PREFIX + session_id, frame.SerializeToString()))
+            payload = frame.SerializeToString()
+            if self._backlog_bytes + len(payload) > PUBLISH_BACKLOG_BYTES:
+                self._clear_backlog()
+            self._backlog.append((_PREFIX + session_id, payload))
+            self._backlog_bytes += len(payload)
             self._has_backlog.set()
+
+    async def ask(self, session_id: str, frame: RelayFrame) -> int:
+        """Sends a frame to every replica that listens to the session, this one too; answers how many these are.
+
+        Raises RedisError.
+        """
+        receivers: int = await self._client.publish(_PREFIX + session_id, frame.SerializeToString())
+        return receivers
+
+    async def broadcast(self, frame: RelayFrame) -> None:
+        """Sends a frame to every replica, this one too. Raises RedisError."""
+        await self._client.publish(_CONTROL, frame.SerializeToString())
 
     async def subscribe(self, session_id: str) -> None:
         """Listens to a session from now on, also after Redis was away."""
@@ -96,8 +118,12 @@ class Relay:
             try:
                 async with self._client.pubsub() as pubsub:
                     self._pubsub = pubsub
-                    await pubsub.subscribe(_CONTROL, *(_PREFIX + session_id for session_id in self._sessions))
+                    known = set(self._sessions)
+                    await pubsub.subscribe(_CONTROL, *(_PREFIX + session_id for session_id in known))
                     self._is_listening = True
+                    # Rooms that were opened meanwhile; later ones subscribe by themselves.
+                    for session_id in self._sessions - known:
+                        await self._command("subscribe", session_id)
                     while self._is_listening:
                         if message := await pubsub.get_message(timeout=PING_SECONDS):
                             self._receive(message)
@@ -110,18 +136,18 @@ class Relay:
 
     def _receive(self, message: dict[str, Any]) -> None:
         channel = message["channel"].decode()
-        if not channel.startswith(_PREFIX):
-            return
         session_id = channel.removeprefix(_PREFIX)
-        if message["type"] == "subscribe":
+        if message["type"] == "subscribe" and channel != _CONTROL:
             self._on_subscribed(session_id)
         elif message["type"] == "message":
             try:
                 frame = RelayFrame.FromString(message["data"])
             except DecodeError:
-                logger.error("relay frame not understood", extra={"session_id": session_id})
+                logger.error("relay frame not understood", extra={"channel": channel})
                 return
-            if frame.replica_id != self._replica_id:
+            if channel == _CONTROL:
+                self._on_broadcast(frame)
+            elif frame.replica_id != self._replica_id:
                 self._on_frame(session_id, frame)
 
     async def _publish(self) -> None:
@@ -134,7 +160,8 @@ class Relay:
                 while True:
                     self._has_backlog.clear()
                     while self._backlog:
-                        batch = [self._backlog.popleft() for _ in range(len(self._backlog))]
+                        batch = list(self._backlog)
+                        self._clear_backlog()
                         commands = [("PUBLISH", channel, payload) for channel, payload in batch]
                         await connection.send_packed_command(connection.pack_commands(commands))
                     await self._has_backlog.wait()
@@ -143,6 +170,10 @@ class Relay:
                 await asyncio.sleep(RECONNECT_SECONDS)
             finally:
                 await connection.disconnect(nowait=True)
+
+    def _clear_backlog(self) -> None:
+        self._backlog.clear()
+        self._backlog_bytes = 0
 
     async def _watch(self) -> None:
         """Notices a Redis that is connected and does not answer."""

@@ -5,16 +5,20 @@ Other replicas may have rooms of the same session: the operation log of the sequ
 and the shared presence keep them together. Times are Unix seconds.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from services.collaboration import effects, messages
 from services.collaboration.coalescing import Coalescer
 from services.collaboration.commit_queue import CommitQueue, PendingOperation
+from services.collaboration.corrections import Ack as DueAck
+from services.collaboration.corrections import Corrections
+from services.collaboration.endings import Ending
 from services.collaboration.fanout import Fanout
 from services.collaboration.participants import ConnectedSocket, Participant, same_user
 from services.collaboration.roster import LocalSocket, Roster
+from services.shared.rpc import MESSAGE_LIMIT_BYTES
 from tmi.collaboration.v1.relay_pb2 import RelayedOperations, RelayedVolatile, RelayFrame, SessionEnded
-from tmi.collaboration.v1.rooms_pb2 import Ack, Close, Direct, RoomFrame
+from tmi.collaboration.v1.rooms_pb2 import Ack, Close, Direct, Probe, RoomFrame, Settle
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import (
     CommitOperationsResponse,
@@ -36,14 +40,22 @@ GAP_PATIENCE_SECONDS = 0.02
 """How long an operation may be late on the relay before the log is read."""
 FIRST_HOST_SECONDS = 60.0
 """How long a room waits for a host it has never seen."""
+INACTIVITY_NOTICE_SECONDS = 60.0
+INACTIVITY_NOTICE = "The collaboration session ends in a minute because nobody does anything. Any change keeps it open."
 HOST_DISCONNECTED = "Session terminated: host disconnected"
+DIAGRAM_TOO_LARGE = "The collaboration session has ended because the diagram is too large to be sent."
+STATE_LIMIT_BYTES = MESSAGE_LIMIT_BYTES - 16 * 1024 * 1024
+"""The rest of a message is for the events behind a state."""
 ENDED_ELSEWHERE = "The collaboration session has ended."
 
 
 class Room:
     """One session on this replica. Streams (`link`) belong to gateways and carry their sockets."""
 
-    def __init__(self, session: DiagramSession, now: float, *, host_grace_seconds: float) -> None:
+    def __init__(
+        self, session: DiagramSession, now: float, *, host_grace_seconds: float, inactivity_seconds: float
+    ) -> None:
+        """inactivity_seconds: after how long without a message of a person the session will be ended."""
         self.session = session
         self.last_activity_at = now
         self.is_finished = False
@@ -52,12 +64,20 @@ class Room:
         self._effects: list[effects.Effect] = []
         self._fanout = Fanout(session.start_vector, lambda link, frame: self._emit(effects.SendFrame(link, frame)))
         self._commits = CommitQueue()
+        self._corrections = Corrections(session.start_vector)
+        # Operations of sockets here, by vector, from their commit until they come in order.
+        self._own: dict[int, tuple[PendingOperation, CommittedOperation]] = {}
+        self._endings: dict[str, Ending] = {}
+        self._end_reason = ENDED_ELSEWHERE
         self._volatile: Coalescer[tuple[str, bytes]] = Coalescer(VOLATILE_INTERVAL_SECONDS)
         self._announced: list[tuple[str, str, bool]] = []
         self._must_announce = False
         # Streams taken over: their sockets may have an older list of participants.
         self._uninformed: set[str] = set()
         self._host_grace_seconds = host_grace_seconds
+        self._inactivity_seconds = inactivity_seconds
+        # The last activity after which everybody was warned.
+        self._warned_since: float | None = None
         self._is_ending = False
         self._behind_since: float | None = None
         self._is_reading_log = False
@@ -94,7 +114,10 @@ class Room:
         """A stream ended without goodbye. Its sockets count as present until their presence expires."""
         self._fanout.close(link)
         self._uninformed.discard(link)
-        self._roster.lose(link, now)
+        for socket_id in self._roster.lose(link, now):
+            self._corrections.forget(socket_id)
+        for ending_id in list(self._endings):
+            self.settled(link, ending_id)
 
     @property
     def vector(self) -> int:
@@ -106,9 +129,14 @@ class Room:
         """A socket connected, or (rejoin) was connected already and has its state."""
         if link not in self._fanout.links:
             return
-        self._roster.add(link, socket_id, principal, now, is_new=not is_rejoin)
-        if not is_rejoin:
+        socket = self._roster.add(link, socket_id, principal, now, is_new=not is_rejoin)
+        if is_rejoin:
+            self._corrections.taken_over(socket_id, self._fanout.vector(link), now)
+        else:
             self.last_activity_at = now
+        if self._fanout.links[link].was_rebased and is_rejoin:
+            socket.needs_state = socket.needs_participants = True
+        if socket.needs_state:
             self._fetch_state()
         self._check_access([(socket_id, principal)])
 
@@ -119,6 +147,7 @@ class Room:
 
     def _remove(self, socket_id: str, now: float) -> None:
         if socket := self._roster.remove(socket_id, now):
+            self._acknowledge_all((*socket.held_acks, *self._corrections.forget(socket_id)))
             self.last_activity_at = now
             self._emit(effects.RemovePresence(socket))
             self._announce()
@@ -129,23 +158,32 @@ class Room:
             socket.needs_state = socket.needs_participants = True
             self._fetch_state()
 
+    def probe(self, user_id: str) -> None:
+        """The sockets of a user fill their places: gateways drop those that are dead."""
+        for socket in self.sockets.values():
+            if socket.principal.user_id == user_id:
+                self._emit(effects.SendFrame(socket.link, RoomFrame(probe=Probe(socket_id=socket.socket_id))))
+
     # Messages of clients
 
-    def message(self, link: str, socket_id: str, number: int, text: bytes, now: float) -> None:
-        """A client's message. It is acknowledged when its outcome is durable."""
+    def message(self, link: str, socket_id: str, number: int, text: bytes, now: float, *, refusal: str = "") -> None:
+        """A client's message. It is acknowledged when its outcome is durable. refusal: why the gateway refuses it."""
         socket = self.sockets.get(socket_id)
         if socket is None:
             self._acknowledge(link, socket_id, number)
             return
         socket.last_activity_at = self.last_activity_at = now
-        message = messages.decode(text)
+        message = messages.refused(text, refusal) if refusal else messages.decode(text)
         match message:
             case messages.OperationMessage():
+                base_vector = self._base_vector(socket, message.base_vector)
+                self._corrections.drawn(socket_id, number, base_vector)
                 request = OperationRequest(
                     operation_id=message.operation_id,
                     initiator=socket.principal,
                     socket_id=socket_id,
                     operation=message.operation,
+                    base_vector=base_vector,
                 )
                 self._commits.add(PendingOperation(request, link, number))
                 self._commit()
@@ -163,6 +201,11 @@ class Room:
             case None:
                 pass
         self._acknowledge(link, socket_id, number)
+
+    def _base_vector(self, socket: LocalSocket, named: int | None) -> int:
+        """What the client had seen when it sent an operation: what it says, unless that cannot be."""
+        delivered = self._fanout.vector(socket.link)
+        return named if named is not None and self.session.start_vector <= named <= delivered else delivered
 
     def _reject_malformed(self, socket: LocalSocket, message: messages.MalformedOperation, now: float) -> None:
         if socket.role == Role.ROLE_READER:
@@ -226,27 +269,75 @@ class Room:
     def committed(self, response: CommitOperationsResponse, now: float) -> None:
         """The outcome of the group in flight."""
         group = self._commits.finish()
+        self._tell_settled()
         if self.is_finished:
             return
         if response.session_ended:
-            self.end(ENDED_ELSEWHERE, now)
+            self.end(self._end_reason, now)
             return
         accepted: list[CommittedOperation] = []
         known: list[CommittedOperation] = []
-        for result in response.results:
+        for operation, result in zip(group, response.results, strict=True):
             if result.outcome in (Outcome.OUTCOME_ACCEPTED, Outcome.OUTCOME_REPEATED):
                 known.append(result.committed)
+                self._own[result.committed.update_vector] = (operation, result.committed)
                 if result.outcome == Outcome.OUTCOME_ACCEPTED:
                     accepted.append(result.committed)
         if accepted:
             relayed = RelayedOperations(operations=accepted)
             self._emit(effects.Publish(RelayFrame(operations=relayed)))
         self._add(known, now)
+        self._settle_passed(now)
         for operation, result in zip(group, response.results, strict=True):
-            self._tell_outcome(operation, result, response.update_vector, now)
+            if result.outcome not in (Outcome.OUTCOME_ACCEPTED, Outcome.OUTCOME_REPEATED):
+                self._tell_refusal(operation, result, response.update_vector, now)
         self._commit()
 
-    def _tell_outcome(self, operation: PendingOperation, result: OperationResult, vector: int, now: float) -> None:
+    def _settle(self, operation: PendingOperation, committed: CommittedOperation, now: float) -> None:
+        """Acknowledges an operation that took effect, now or with the correction that its sender needs."""
+        socket = self.sockets.get(operation.request.socket_id)
+        ack = (socket.link if socket else operation.link, operation.request.socket_id, operation.number)
+        if socket is None or not self._corrections.judge(ack, committed, self._fanout.log.since, now):
+            self._acknowledge(*ack)
+        else:
+            self._wake_for_corrections()
+
+    def _wake_for_corrections(self) -> None:
+        if (wake_at := self._corrections.wake_at) is not None:
+            self._emit(effects.WakeAt(wake_at))
+
+    def _note_delivered(self, now: float) -> None:
+        for committed in self._fanout.take_delivered():
+            if own := self._own.pop(committed.update_vector, None):
+                self._settle(*own, now)
+            self._acknowledge_all(self._corrections.note(committed))
+
+    def _settle_passed(self, now: float) -> None:
+        """Settles own operations that will not come in order: they came before, or a snapshot contains them."""
+        for vector in sorted(vector for vector in self._own if self._fanout.is_delivered(vector)):
+            self._settle(*self._own.pop(vector), now)
+
+    def _acknowledge_all(self, acks: Iterable[DueAck]) -> None:
+        for ack in acks:
+            self._acknowledge(*ack)
+
+    def _send_corrections(self, now: float) -> None:
+        for socket_id, owed in self._corrections.take_due(now):
+            socket = self.sockets[socket_id]
+            if owed.state_vector >= 0 or socket.needs_state:
+                socket.held_acks += owed.acks
+                socket.needs_state = True
+                self._fetch_state()
+            else:
+                self._direct(
+                    socket,
+                    messages.correction(owed.vector, self.session.start_vector, owed.author, owed.operation()),
+                )
+                self._corrections.sent(socket_id, owed, now)
+                self._acknowledge_all(owed.acks)
+
+    def _tell_refusal(self, operation: PendingOperation, result: OperationResult, vector: int, now: float) -> None:
+        self._corrections.refused(operation.request.socket_id, operation.number)
         request = operation.request
         socket = self.sockets.get(request.socket_id)
         if socket is not None and result.outcome == Outcome.OUTCOME_REJECTED:
@@ -272,6 +363,7 @@ class Room:
     def _add(self, operations: Iterable[CommittedOperation], now: float) -> None:
         if self._fanout.add(operations):
             self.last_activity_at = now
+        self._note_delivered(now)
         self._note_gap(now)
 
     def _note_gap(self, now: float) -> None:
@@ -285,8 +377,7 @@ class Room:
 
     def poll(self) -> None:
         """Looks for operations and an end of the session that the relay may have failed to tell."""
-        if self._fanout.log.position is not None and self._fanout.links:
-            self._read_log()
+        self._read_log()
 
     def _read_log(self) -> None:
         position = self._fanout.log.position
@@ -300,6 +391,10 @@ class Room:
         if self._ended_elsewhere(response.session_id, now):
             return
         if not response.complete:
+            if self._fanout.skip_history():
+                self._settle_passed(now)
+                self._read_log()
+                return
             self._fanout.lose_position()
             self._fetch_state()
             return
@@ -312,7 +407,7 @@ class Room:
 
     def _ended_elsewhere(self, session_id: str, now: float) -> bool:
         if session_id != self.session.session_id:
-            self.end(ENDED_ELSEWHERE, now)
+            self.end(self._end_reason, now)
         return self.is_finished
 
     # Snapshots
@@ -329,22 +424,35 @@ class Room:
         if self._ended_elsewhere(state.session_id, now):
             return
         if self._fanout.end_snapshot(state):
+            self._settle_passed(now)
             for socket in self.sockets.values():
                 socket.needs_state = socket.needs_participants = True
         text = messages.diagram_state(state)
+        if len(text) > STATE_LIMIT_BYTES:
+            self.publish_end(DIAGRAM_TOO_LARGE, now)
+            return
         for socket in list(self.sockets.values()):
             if socket.needs_state and (frame := self._fanout.state_frame(socket.link, socket.socket_id, state, text)):
                 socket.needs_state = False
                 self._emit(effects.SendFrame(socket.link, frame))
+                self._note_state_sent(socket, state.update_vector, now)
                 needs_participants, socket.needs_participants = socket.needs_participants, False
                 if socket.is_new:
                     self._introduce(socket)
                 elif needs_participants:
                     self._direct(socket, self._participants_update(self.participants()))
         self._fanout.forget_snapshot()
+        self._note_delivered(now)
         self._note_gap(now)
         if any(socket.needs_state for socket in self.sockets.values()):
             self._fetch_state()
+
+    def _note_state_sent(self, socket: LocalSocket, vector: int, now: float) -> None:
+        lacks = self._fanout.own_since(socket.socket_id, vector)
+        acks, socket.held_acks = socket.held_acks, []
+        acks += self._corrections.state_sent(socket.socket_id, vector, lacks=lacks, is_first=socket.is_new, now=now)
+        self._acknowledge_all(acks)
+        self._wake_for_corrections()
 
     # Access and participants
 
@@ -385,8 +493,9 @@ class Room:
             self._emit(effects.StorePresence(socket))
             self._announce(force=True)
 
-    def presence(self, sockets: Iterable[ConnectedSocket], now: float) -> None:
+    def presence(self, sockets: Sequence[ConnectedSocket], now: float) -> None:
         """The shared presence, as read: sockets that other replicas, or this one before, wrote."""
+        self.last_activity_at = max([self.last_activity_at, *(socket.last_activity_at for socket in sockets)])
         if self._roster.read_presence(sockets, now):
             self.last_activity_at = now
         self._announce()
@@ -434,6 +543,8 @@ class Room:
         if self.is_finished:
             return
         self._flush_volatile(now)
+        self._send_corrections(now)
+        self._warn_of_inactivity(now)
         self._note_gap(now)
         self._is_ending = self._is_ending and self.is_host_absent
         if (absent_since := self._roster.host_absent_since) is not None:
@@ -443,6 +554,14 @@ class Room:
                 self._emit(effects.EndSession(HOST_DISCONNECTED))
         elif not self._fanout.links and self._commits.is_empty:
             self._finish()
+
+    def _warn_of_inactivity(self, now: float) -> None:
+        notice = min(INACTIVITY_NOTICE_SECONDS, self._inactivity_seconds / 2)
+        is_due = now - self.last_activity_at >= self._inactivity_seconds - notice
+        if is_due and self._warned_since != self.last_activity_at:
+            self._warned_since = self.last_activity_at
+            # validation_error is an error that web clients merely show.
+            self._fanout.broadcast(messages.error("validation_error", INACTIVITY_NOTICE, now))
 
     def end(self, reason: str, now: float) -> None:
         """The session has ended: every socket is told why and closed."""
@@ -460,6 +579,27 @@ class Room:
         if not self.is_finished:
             self._emit(effects.Publish(RelayFrame(session_ended=SessionEnded(reason=reason))))
             self.end(reason, now)
+
+    def settle(self, ending_id: str, reason: str) -> None:
+        """The session is about to end: gets everything that gateways have received, and its outcome."""
+        self._end_reason = reason
+        for link in self._fanout.links:
+            self._emit(effects.SendFrame(link, RoomFrame(settle=Settle(ending_id=ending_id))))
+        self._endings[ending_id] = Ending(set(self._fanout.links))
+        self._tell_settled()
+
+    def settled(self, link: str, ending_id: str) -> None:
+        """A gateway has forwarded everything."""
+        if ending := self._endings.get(ending_id):
+            ending.waits_for.discard(link)
+            ending.operations = self._commits.added
+            self._tell_settled()
+
+    def _tell_settled(self) -> None:
+        for ending_id, ending in list(self._endings.items()):
+            if not ending.waits_for and self._commits.finished >= ending.operations:
+                del self._endings[ending_id]
+                self._emit(effects.TellSettled(ending_id))
 
     def volatile_relayed(self, message: RelayedVolatile) -> None:
         """A presenter's message from another replica."""

@@ -4,32 +4,38 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import suppress
+
+from redis.exceptions import RedisError
 
 from services.collaboration import metrics
-from services.collaboration.live_room import LiveRoom, Stream
-from services.collaboration.presence import Presence
+from services.collaboration.endings import Endings
+from services.collaboration.live_room import LiveRoom
+from services.collaboration.presence import TOO_MANY_CONNECTIONS, Presence
 from services.collaboration.relay import Relay
 from services.collaboration.room import Room
 from services.collaboration.sequencer_client import SequencerClient
+from services.collaboration.stream import Stream
 from services.collaboration.tickets import Tickets
-from services.shared.errors import invalid_request, not_found, unauthorized, unavailable
+from services.shared.errors import ApiError, invalid_request, not_found, unauthorized, unavailable
 from services.shared.principal import Call
 from services.shared.uuids import uuid4
-from tmi.collaboration.v1.relay_pb2 import RelayFrame, SessionEnded
+from tmi.collaboration.v1.relay_pb2 import ProbeUser, RelayFrame, SessionEnded
 from tmi.collaboration.v1.rooms_pb2 import (
     AdmitRequest,
     AdmitResponse,
     GatewayFrame,
     GatewayFrames,
-    RoomFrame,
     RoomFrames,
 )
+from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
 
 logger = logging.getLogger(__name__)
 
-BATCH_BYTES = 1024 * 1024
-"""Frames are put together until they exceed this."""
+PROBE_SECONDS = 4.0
+"""How long a newcomer waits until the places of dead sockets are free: 3 s of silence, and some to tell."""
+PROBE_INTERVAL_SECONDS = 0.25
 
 
 class RoomsService:
@@ -41,13 +47,18 @@ class RoomsService:
         presence: Presence,
         tickets: Tickets,
         relay: Relay,
+        endings: Endings,
+        *,
         host_grace_seconds: float,
+        inactivity_seconds: float,
     ) -> None:
         self._sequencer = sequencer
         self._presence = presence
         self._tickets = tickets
         self._relay = relay
+        self._endings = endings
         self._host_grace_seconds = host_grace_seconds
+        self._inactivity_seconds = inactivity_seconds
         self._rooms: dict[str, LiveRoom] = {}
         self._subscriptions: set[asyncio.Task[None]] = set()
         self._is_draining = False
@@ -76,8 +87,31 @@ class RoomsService:
         if session.session_id != ticket.session_id:
             raise not_found("The collaboration session has ended.")
         socket_id = uuid4()
-        await self._presence.reserve(session.session_id, ticket.principal, socket_id)
+        await self._reserve(session.session_id, ticket.principal, socket_id)
         return AdmitResponse(principal=ticket.principal, session=session, socket_id=socket_id)
+
+    async def _reserve(self, session_id: str, principal: Principal, socket_id: str) -> None:
+        """Finds a place for a socket. Dead sockets of the same user, left by a sleeping machine, make way."""
+        deadline = time.monotonic() + PROBE_SECONDS
+        is_probing = False
+        while True:
+            try:
+                return await self._presence.reserve(session_id, principal, socket_id)
+            except ApiError as error:
+                if error.code != TOO_MANY_CONNECTIONS or time.monotonic() > deadline:
+                    raise
+            if not is_probing:
+                is_probing = True
+                with suppress(RedisError, OSError):
+                    await self._relay.broadcast(RelayFrame(probe_user=ProbeUser(user_id=principal.user_id)))
+            await asyncio.sleep(PROBE_INTERVAL_SECONDS)
+
+    def broadcast(self, frame: RelayFrame) -> None:
+        """A frame to every replica."""
+        if frame.HasField("probe_user"):
+            for room in self.rooms:
+                room.room.probe(frame.probe_user.user_id)
+                room.apply()
 
     async def attach(self, requests: AsyncIterator[GatewayFrames], _: Call) -> AsyncIterator[RoomFrames]:
         """One gateway's stream for one session."""
@@ -98,7 +132,7 @@ class RoomsService:
         room.apply()
         reader = asyncio.create_task(self._read(requests, room, link, stream))
         try:
-            while frames := await _ready_frames(stream):
+            while frames := await stream.next_batch():
                 yield RoomFrames(frames=frames)
         finally:
             reader.cancel()
@@ -108,19 +142,27 @@ class RoomsService:
         """Feeds a gateway's frames to the room; ends the stream when there will be no more."""
         try:
             async for message in requests:
-                for frame in message.frames:
-                    _feed(room, link, frame)
-                room.apply()
+                try:
+                    for frame in message.frames:
+                        _feed(room, link, frame)
+                    room.apply()
+                except Exception as error:
+                    room.fail(error)
         except Exception:
             logger.exception("stream failed", extra={"session_id": room.session_id})
         finally:
-            stream.put_nowait(None)
+            stream.end()
 
     def _room(self, session: DiagramSession) -> LiveRoom:
         live = self._rooms.get(session.session_id)
         if live is None:
-            room = Room(session, time.time(), host_grace_seconds=self._host_grace_seconds)
-            live = LiveRoom(room, self._sequencer, self._presence, self._relay, self._finished)
+            room = Room(
+                session,
+                time.time(),
+                host_grace_seconds=self._host_grace_seconds,
+                inactivity_seconds=self._inactivity_seconds,
+            )
+            live = LiveRoom(room, self._sequencer, self._presence, self._relay, self._endings, self._finished)
             self._rooms[session.session_id] = live
             self._run(self._relay.subscribe(session.session_id))
         return live
@@ -173,26 +215,13 @@ def _feed(live: LiveRoom, link: str, frame: GatewayFrame) -> None:
     now = time.time()
     match frame.WhichOneof("frame"):
         case "message":
-            live.room.message(link, frame.message.socket_id, frame.message.number, frame.message.text, now)
+            message = frame.message
+            live.room.message(link, message.socket_id, message.number, message.text, now, refusal=message.refusal)
         case "join":
             live.room.join(link, frame.join.socket_id, frame.join.principal, now, is_rejoin=frame.join.rejoin)
         case "leave":
             live.room.leave(link, frame.leave.socket_id, frame.leave.number, now)
         case "resync":
             live.room.resync(frame.resync.socket_id)
-
-
-async def _ready_frames(stream: Stream) -> list[RoomFrame]:
-    """The next frame and those behind it, up to BATCH_BYTES; nothing when the stream is to end."""
-    frame = await stream.get()
-    frames: list[RoomFrame] = []
-    size = 0
-    while frame is not None:
-        frames.append(frame)
-        size += frame.ByteSize()
-        if size >= BATCH_BYTES or stream.empty():
-            break
-        frame = stream.get_nowait()
-    if frame is None and frames:
-        stream.put_nowait(None)
-    return frames
+        case "settled":
+            live.room.settled(link, frame.settled.ending_id)

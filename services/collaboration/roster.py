@@ -1,7 +1,7 @@
 """Who is in a session on any replica, as far as this replica knows."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.collaboration.participants import ConnectedSocket, Participant, participants, same_user
 from tmi.principal.v1.principal_pb2 import Principal
@@ -21,6 +21,8 @@ class LocalSocket(ConnectedSocket):
     needs_state: bool
     # Starts over: it may have missed a participants_update.
     needs_participants: bool = False
+    # Of messages that are acknowledged once the state was sent.
+    held_acks: list[tuple[str, str, int]] = field(default_factory=list)
 
 
 class Roster:
@@ -60,13 +62,15 @@ class Roster:
             self._note_host(now)
         return socket
 
-    def lose(self, link: str, now: float) -> None:
-        """A stream ended without goodbye: its sockets count as present until their presence expires."""
-        for socket in [socket for socket in self.local.values() if socket.link == link]:
+    def lose(self, link: str, now: float) -> list[str]:
+        """A stream ended without goodbye: its sockets, answered, count as present until their presence expires."""
+        lost = [socket for socket in self.local.values() if socket.link == link]
+        for socket in lost:
             del self.local[socket.socket_id]
             if not socket.is_new:
                 self._remote[socket.socket_id] = socket
         self._note_host(now)
+        return [socket.socket_id for socket in lost]
 
     def read_presence(self, sockets: Iterable[ConnectedSocket], now: float) -> bool:
         """Takes what the shared presence says; tells whether sockets came or went elsewhere."""

@@ -20,7 +20,7 @@ Answer = TypeVar("Answer")
 
 
 class SequencerClient:
-    """The typed calls this service makes. All raise ApiError; 503 may be tried again."""
+    """The typed calls this service makes. All raise ApiError: 503 may be tried again, 413 is no use to."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = SequencerStub(channel)
@@ -33,20 +33,30 @@ class SequencerClient:
         return await _call(self._stub.OpenSession, request, CALL_SECONDS)
 
     async def get_session(
-        self, threat_model_id: str, diagram_id: str, principal: Principal, *, may_be_absent: bool = False
+        self, threat_model_id: str, diagram_id: str, principal: Principal, *, to_end_it: bool = False
     ) -> messages.DiagramSession:
         """The diagram's session. ApiError 403 when the principal may not read.
 
-        When it has none: without a session_id if that may be, else ApiError 404.
+        to_end_it: administrators need no role. When there is none: ApiError 404, or without a session_id
+        when it is to be ended.
         """
         request = messages.GetSessionRequest(
-            threat_model_id=threat_model_id, diagram_id=diagram_id, principal=principal, may_be_absent=may_be_absent
+            threat_model_id=threat_model_id,
+            diagram_id=diagram_id,
+            principal=principal,
+            may_be_absent=to_end_it,
+            administrators_may=to_end_it,
         )
         return await _call(self._stub.GetSession, request, CALL_SECONDS)
 
-    async def list_sessions(self, principal: Principal | None = None) -> Sequence[messages.DiagramSession]:
-        """Sessions the principal may read, or all."""
-        request = messages.ListSessionsRequest(principal=principal)
+    async def list_sessions(self, principal: Principal, session_id: str = "") -> Sequence[messages.DiagramSession]:
+        """Sessions the principal may read, or the one of them that is named."""
+        request = messages.ListSessionsRequest(principal=principal, session_id=session_id)
+        return (await _call(self._stub.ListSessions, request, CALL_SECONDS)).sessions
+
+    async def idle_sessions(self, since: float) -> Sequence[messages.DiagramSession]:
+        """Sessions in which nothing has happened since (Unix seconds)."""
+        request = messages.ListSessionsRequest(idle_since=int(since * 1000))
         return (await _call(self._stub.ListSessions, request, CALL_SECONDS)).sessions
 
     async def close_session(self, diagram_id: str, session_id: str, idle_since: float | None = None) -> bool:
@@ -94,7 +104,10 @@ async def _call(method: Callable[..., Awaitable[Answer]], request: Message, seco
     try:
         return await method(request, timeout=seconds, metadata=((REQUEST_ID_KEY, identifier),) if identifier else None)
     except grpc.aio.AioRpcError as error:
-        raise from_rpc_error(error) from error
+        api_error = from_rpc_error(error)
+        if api_error.status == 500 and error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+            api_error = ApiError(413, "payload_too_large", "The message is larger than services exchange.")
+        raise api_error from error
 
 
 def is_temporary(error: ApiError) -> bool:

@@ -3,6 +3,7 @@
 import grpc
 import redis.asyncio
 
+from services.collaboration.endings import Endings
 from services.collaboration.presence import Presence
 from services.collaboration.relay import Relay
 from services.collaboration.rooms_service import RoomsService
@@ -28,9 +29,18 @@ class CollaborationService:
         sequencer = SequencerClient(threat_model_channel)
         presence = Presence(client, replica_id)
         tickets = Tickets(client)
-        self.relay = Relay(client, replica_id, self._relayed, self._subscribed)
-        self.rooms = RoomsService(sequencer, presence, tickets, self.relay, settings.host_grace_seconds)
-        self.sessions = SessionsService(sequencer, presence, tickets, self.rooms)
+        self.relay = Relay(client, replica_id, self._relayed, self._subscribed, self._broadcast)
+        endings = Endings(client, self.relay)
+        self.rooms = RoomsService(
+            sequencer,
+            presence,
+            tickets,
+            self.relay,
+            endings,
+            host_grace_seconds=settings.host_grace_seconds,
+            inactivity_seconds=settings.websocket_inactivity_timeout_seconds,
+        )
+        self.sessions = SessionsService(sequencer, presence, tickets, endings, self.rooms)
         self.sweeper = Sweeper(self.rooms, sequencer, self.relay, settings.websocket_inactivity_timeout_seconds)
 
     def _relayed(self, session_id: str, frame: RelayFrame) -> None:
@@ -38,6 +48,9 @@ class CollaborationService:
 
     def _subscribed(self, session_id: str) -> None:
         self.rooms.subscribed(session_id)
+
+    def _broadcast(self, frame: RelayFrame) -> None:
+        self.rooms.broadcast(frame)
 
     def add_to(self, server: grpc.aio.Server) -> list[str]:
         """Binds both services to a server; answers their full names."""

@@ -38,8 +38,9 @@ class Sweeper:
         self._rooms = rooms
         self._sequencer = sequencer
         self._relay = relay
-        # A session is over this long after the last touch, so touching ends that much earlier.
-        self._touch_within_seconds = max(inactivity_timeout_seconds - EMPTY_SESSION_SECONDS, 0.0)
+        # A session is over EMPTY_SESSION_SECONDS after the last touch, so touching ends that much earlier: the
+        # session then lasts its time, and longer by no more than two intervals.
+        self._touch_within_seconds = max(inactivity_timeout_seconds - EMPTY_SESSION_SECONDS + TOUCH_SECONDS, 0.0)
         self._empty_seconds = min(EMPTY_SESSION_SECONDS, inactivity_timeout_seconds)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -104,9 +105,7 @@ class Sweeper:
                 if room := self._rooms.room(session_id):
                     room.poll()
         idle_since = now - self._empty_seconds
-        for session in await self._sequencer.list_sessions():
-            if session.last_activity_at / 1000 < idle_since and await self._sequencer.close_session(
-                session.diagram_id, session.session_id, idle_since
-            ):
+        for session in await self._sequencer.idle_sessions(idle_since):
+            if await self._sequencer.close_session(session.diagram_id, session.session_id, idle_since):
                 logger.info("idle session ended", extra={"session_id": session.session_id})
                 self._rooms.announce_end(session.session_id, ENDED_IDLE)

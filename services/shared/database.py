@@ -29,6 +29,8 @@ _QUERY_CANCELED = "57014"
 _ATTEMPTS = 3
 _FIRST_RETRY_SECONDS = 0.01
 _THREADS_FOR_READS = 2
+_IDLE_SECONDS = 5.0
+"""How long a transaction may stand still: a process that is frozen within one must not keep its locks for long."""
 _PATIENCE_SECONDS = 1.0
 """How long the transactions that run may take none forward before further ones are refused."""
 
@@ -63,7 +65,7 @@ class Database:
     A write that waits for a row which somebody else holds keeps a thread and a connection. It waits
     `lock_timeout_seconds` at most, and `writers` bounds how many transactions there are at once, so that
     reads, which wait for no row, always find a thread. No statement may take longer than
-    `statement_timeout_seconds`, nor a transaction be idle for so long.
+    `statement_timeout_seconds`.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class Database:
                 "default_transaction_isolation": r"read\ committed",
                 "lock_timeout": _milliseconds(lock_timeout_seconds),
                 "statement_timeout": _milliseconds(statement_timeout_seconds),
-                "idle_in_transaction_session_timeout": _milliseconds(statement_timeout_seconds),
+                "idle_in_transaction_session_timeout": _milliseconds(_IDLE_SECONDS),
             }
             self.engine = create_engine(
                 parsed,

@@ -31,6 +31,19 @@ HTTP_STATUS_KEY = "x-http-status"
 HTTP_HEADER_PREFIX = "x-http-header-"
 
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
+# A peer that is frozen, or gone without a word, is noticed at both ends within 7 s: a ping after 3 s, and
+# 4 s for its answer. gRPC waits for that as long as ping_timeout_ms says; keepalive_timeout_ms is only how
+# long the kernel may fail to hand data over (TCP_USER_TIMEOUT). The time must stay below what presence
+# lasts without a heartbeat, and the pings must go on when nothing else is said.
+KEEPALIVE_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.keepalive_time_ms", 3_000),
+    ("grpc.keepalive_timeout_ms", 4_000),
+    ("grpc.http2.ping_timeout_ms", 4_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # What a server allows its clients: pings that come more often end the connection (too_many_pings).
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+)
 CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
@@ -38,15 +51,13 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    *KEEPALIVE_OPTIONS,
 )
 SERVER_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.so_reuseport", 0),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
+    *KEEPALIVE_OPTIONS,
 )
 
 

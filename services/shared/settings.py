@@ -76,7 +76,8 @@ class Settings(BaseSettings):
     cors_allowed_origins: OriginList = []
     websocket_allowed_origins: OriginList = []
     max_body_bytes: int = 5 * 1024 * 1024
-    websocket_max_message_bytes: int = 64 * 1024
+    websocket_max_message_bytes: int = 1024 * 1024
+    websocket_close_above_bytes: int = 8 * 1024 * 1024
     websocket_queue_messages: int = 256
     request_timeout_seconds: float = 30.0
     stream_idle_timeout_seconds: float = 60.0
@@ -121,7 +122,7 @@ class Settings(BaseSettings):
     # Behaviour
     require_if_match: bool = False
     host_grace_seconds: float = 15.0
-    websocket_inactivity_timeout_seconds: float = 300.0
+    websocket_inactivity_timeout_seconds: float = 900.0
     operation_log_retention_days: PositiveInt = 90
     tombstone_retention_days: PositiveInt = 30
     audit_retention_days: PositiveInt = 365

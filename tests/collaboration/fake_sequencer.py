@@ -40,6 +40,7 @@ class FakeSequencer:
         self.request_ids: list[str] = []
         self.group_sizes: list[int] = []
         self.poisoned: set[str] = set()
+        self.cannot_read = False
 
     def add_diagram(self, **roles: "messages.Role.ValueType") -> Diagram:
         diagram = Diagram(str(uuid4()), str(uuid4()))
@@ -69,11 +70,13 @@ class FakeSequencer:
             raise not_found("The diagram does not exist.")
         return self.diagrams[diagram_id]
 
-    def _readable(self, threat_model_id: str, diagram_id: str, principal: Principal) -> Diagram:
+    def _readable(
+        self, threat_model_id: str, diagram_id: str, principal: Principal, *, needs_role: bool = True
+    ) -> Diagram:
         diagram = self._diagram(diagram_id)
         if diagram.threat_model_id != threat_model_id:
             raise not_found("The threat model does not exist.")
-        if not diagram.roles.get(principal.user_id):
+        if needs_role and not diagram.roles.get(principal.user_id):
             raise forbidden()
         return diagram
 
@@ -96,7 +99,8 @@ class FakeSequencer:
 
     async def get_session(self, request: messages.GetSessionRequest, call: Call) -> messages.DiagramSession:
         self.request_ids.append(call.request_id)
-        diagram = self._readable(request.threat_model_id, request.diagram_id, request.principal)
+        needs_role = not (request.administrators_may and request.principal.is_administrator)
+        diagram = self._readable(request.threat_model_id, request.diagram_id, request.principal, needs_role=needs_role)
         if diagram.session is None:
             if request.may_be_absent:
                 return messages.DiagramSession(
@@ -105,7 +109,10 @@ class FakeSequencer:
                     role=diagram.roles[request.principal.user_id],
                 )
             raise not_found("The diagram has no session.")
-        return _as_seen_by(request.principal, diagram)
+        session = messages.DiagramSession()
+        session.CopyFrom(diagram.session)
+        session.role = diagram.roles.get(request.principal.user_id, messages.ROLE_UNSPECIFIED)
+        return session
 
     async def list_sessions(self, request: messages.ListSessionsRequest, _: Call) -> messages.ListSessionsResponse:
         if self.is_down:
@@ -115,7 +122,10 @@ class FakeSequencer:
             sessions=[
                 diagram.session
                 for diagram in self.diagrams.values()
-                if diagram.session and (asks_for_all or diagram.roles.get(request.principal.user_id))
+                if diagram.session
+                and (asks_for_all or diagram.roles.get(request.principal.user_id))
+                and request.session_id in ("", diagram.session.session_id)
+                and not (request.HasField("idle_since") and diagram.session.last_activity_at > request.idle_since)
             ]
         )
 
@@ -201,6 +211,8 @@ class FakeSequencer:
         )
 
     async def get_diagram_state(self, request: messages.GetDiagramStateRequest, _: Call) -> messages.DiagramState:
+        if self.cannot_read:
+            raise RuntimeError("a defect")
         diagram = self._diagram(request.diagram_id)
         return messages.DiagramState(
             diagram_id=diagram.diagram_id,

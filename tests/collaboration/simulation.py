@@ -22,6 +22,8 @@ from tmi.threat_model.v1 import sequencer_pb2 as sequencer
 DIAGRAM = "5d0b6c10-0000-4000-8000-000000000001"
 SESSION = "5d0b6c10-0000-4000-8000-000000000002"
 START_VECTOR = 7
+KEEPALIVE_SECONDS = 7.0
+"""After how long a gateway gives a frozen replica up."""
 
 
 def principal(name: str) -> Principal:
@@ -43,6 +45,7 @@ class Chaos:
     duplication: float = 0.1
     delay: float = 0.05
     kills: float = 0.4
+    freezes: float = 0.0
     stalls: float = 0.3
     disconnects: float = 0.5
     truncation: bool = False
@@ -70,8 +73,20 @@ class Clock:
         self.now = end
 
 
+def draw(cells: dict[str, Any], changes: list[dict[str, Any]]) -> None:
+    """Lays changes over cells: given keys replace those that were there."""
+    for change in changes:
+        before = cells.get(change["id"])
+        if change["operation"] == "remove":
+            cells.pop(change["id"], None)
+        elif isinstance(before, dict) and isinstance(change["data"], dict):
+            cells[change["id"]] = before | change["data"]
+        else:
+            cells[change["id"]] = change["data"]
+
+
 class ModelSequencer:
-    """Last writer wins per cell. An operation on the cell `rejected` is refused, a reader's is denied."""
+    """Last writer wins per key of a cell. An operation on the cell `rejected` is refused, a reader's is denied."""
 
     def __init__(self, *, log_limit: int | None) -> None:
         self.vector = START_VECTOR
@@ -99,14 +114,17 @@ class ModelSequencer:
                 outcome=sequencer.OUTCOME_REJECTED, reason="conflict_detected", message="no", requires_resync=True
             )
         self.vector += 1
-        for change in changes:
-            self.cells[change["id"]] = change["data"]
+        draw(self.cells, changes)
+        whole = [
+            change if change["operation"] == "remove" else {**change, "data": self.cells[change["id"]]}
+            for change in changes
+        ]
         committed = sequencer.CommittedOperation(
             update_vector=self.vector,
             operation_id=request.operation_id,
             socket_id=request.socket_id,
             initiating_user=orjson.dumps({"email": request.initiator.email}),
-            operation=request.operation,
+            operation=orjson.dumps({"type": "patch", "cells": whole}),
         )
         self.log[self.vector] = self.by_id[request.operation_id] = committed
         return sequencer.OperationResult(outcome=sequencer.OUTCOME_ACCEPTED, committed=committed)
@@ -157,6 +175,10 @@ class Replica:
         self.name = name
         self.is_alive = True
         self.epoch = 0
+        self.is_frozen = False
+        self.is_given_up = False
+        self._freezes = 0
+        self._postponed: list[Callable[[], None]] = []
         self.room: Room | None = None
         self.links: dict[str, Gateway] = {}
 
@@ -165,13 +187,49 @@ class Replica:
             session = sequencer.DiagramSession(
                 session_id=SESSION, diagram_id=DIAGRAM, host=principal("host"), start_vector=START_VECTOR
             )
-            self.room = Room(session, self.world.clock.now, host_grace_seconds=1e9)
+            self.room = Room(session, self.world.clock.now, host_grace_seconds=1e9, inactivity_seconds=1e9)
             self._later(self._read_presence)
         return self.room
 
     def _later(self, action: Callable[[], None], slow: float = 1.0) -> None:
+        self.world.clock.after(self.world.delay() * slow, self._in_this_life(action))
+
+    def _in_this_life(self, action: Callable[[], None]) -> Callable[[], None]:
         epoch = self.epoch
-        self.world.clock.after(self.world.delay() * slow, lambda: action() if self.epoch == epoch else None)
+        return lambda: self.act(action) if self.epoch == epoch else None
+
+    def act(self, action: Callable[[], None]) -> None:
+        """Does something unless dead; once it is thawed if it is frozen."""
+        if self.is_frozen:
+            self._postponed.append(action)
+        elif self.is_alive:
+            action()
+
+    def freeze(self) -> None:
+        if self.is_alive and not self.is_frozen:
+            self.is_frozen = True
+            self._freezes += 1
+            this = self._freezes
+            self.world.clock.after(KEEPALIVE_SECONDS, lambda: self._give_up() if self._freezes == this else None)
+
+    def _give_up(self) -> None:
+        if self.is_frozen:
+            self.is_given_up = True
+            for link, gateway in self.links.items():
+                gateway.lost(link)
+                self._postponed.append(lambda link=link: self._lose(link))  # type: ignore[misc]
+
+    def _lose(self, link: str) -> None:
+        if self.links.pop(link, None) and self.room is not None:
+            self.room.detach(link, self.world.clock.now)
+            self.apply()
+
+    def thaw(self) -> None:
+        if self.is_frozen:
+            self.is_frozen = self.is_given_up = False
+            postponed, self._postponed = self._postponed, []
+            for action in postponed:
+                self.act(action)
 
     def attach(self, link: str, gateway: "Gateway", delivered: int | None) -> None:
         self.links[link] = gateway
@@ -252,18 +310,17 @@ class Replica:
                     del world.presence[effect.socket.socket_id]
                     world.publish(self, RelayFrame(presence_changed=PresenceChanged()))
             case effects.WakeAt():
-                epoch = self.epoch
-                world.clock.at(
-                    effect.time,
-                    lambda: self._do(lambda: room.tick(world.clock.now)) if self.epoch == epoch else None,
-                )
+                world.clock.at(effect.time, self._in_this_life(lambda: self._do(lambda: room.tick(world.clock.now))))
 
     def _do(self, action: Callable[[], None]) -> None:
         action()
         self.apply()
 
     def relayed(self, frame: RelayFrame) -> None:
-        if not self.is_alive or self.room is None or self.room.is_finished:
+        self.act(lambda: self._relayed(frame))
+
+    def _relayed(self, frame: RelayFrame) -> None:
+        if self.room is None or self.room.is_finished:
             return
         match frame.WhichOneof("frame"):
             case "operations":
@@ -284,13 +341,13 @@ class Replica:
         self.apply()
 
     def poll(self) -> None:
-        if self.is_alive and self.room is not None and not self.room.is_finished:
+        if self.is_alive and not self.is_frozen and self.room is not None and not self.room.is_finished:
             self.room.poll()
             self.room.tick(self.world.clock.now)
             self.apply()
 
     def heartbeat(self) -> None:
-        if self.is_alive and self.room is not None and not self.room.is_finished:
+        if self.is_alive and not self.is_frozen and self.room is not None and not self.room.is_finished:
             if not self.world.is_stalled:
                 for socket in self.room.sockets.values():
                     if socket.role:
@@ -299,7 +356,8 @@ class Replica:
             self._later(self._read_presence)
 
     def kill(self) -> None:
-        self.is_alive = False
+        self.is_alive = self.is_frozen = self.is_given_up = False
+        self._postponed.clear()
         self.epoch += 1
         self.room = None
         links, self.links = self.links, {}
@@ -325,13 +383,13 @@ class Gateway:
             session = sequencer.DiagramSession(session_id=SESSION, diagram_id=DIAGRAM, start_vector=START_VECTOR)
             self.delivery = RoomDelivery(session, self.name, self.world.queue_limit)
             self.world.clock.after(0, self.attach)
-        socket = self.delivery.join(socket_id, who, wake, lambda _: False)
+        socket = self.delivery.join(socket_id, who, wake, lambda _: False, lambda: None)
         self.flush()
         return socket
 
     def attach(self) -> None:
         assert self.delivery is not None
-        alive = [replica for replica in self.world.replicas if replica.is_alive]
+        alive = [replica for replica in self.world.replicas if replica.is_alive and not replica.is_given_up]
         if not alive:
             self.world.clock.after(0.1, self.attach)
             return
@@ -339,7 +397,7 @@ class Gateway:
         self._links += 1
         link = self._link = f"{self.name}#{self._links}"
         self.world.links[link] = self
-        self._up = Pipe(self.world, lambda frame: replica.receive(link, frame) if replica.is_alive else None)
+        self._up = Pipe(self.world, lambda frame: replica.act(lambda: replica.receive(link, frame)))
         self._down = Pipe(self.world, lambda frame: self._receive(frame))
         replica.links[link] = self
         for frame in self.delivery.reattach():
@@ -370,24 +428,34 @@ class Gateway:
 
 @dataclass
 class Client:
-    """A client that keeps a log of what it was sent and checks it as it comes."""
+    """A client that checks what it is sent as it comes, and draws as the web client does.
+
+    It draws its own edits at once, is not sent them again, and drops events of its own user.
+    """
 
     world: "World"
     name: str
     gateway: Gateway
     is_slow: bool
     socket: SocketDelivery | None = None
+    # Of what came in order, own operations included; and what the web client takes for the diagram's.
     vector: int | None = None
+    base_vector: int = 0
     cells: dict[str, Any] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)
     answered: set[str] = field(default_factory=set)
     participants: set[str] | None = None
     connections: int = 0
     states: int = 0
+    corrections: int = 0
     _is_reading: bool = False
 
     def connect(self) -> None:
-        if self.socket is None:
+        delivery = self.gateway.delivery
+        if delivery and any(known.startswith(f"{self.name}.") for known in delivery.sockets if self.socket is None):
+            # The web client never shows what another socket of its user draws: not even an earlier one.
+            self.world.clock.after(0.05, self.connect)
+        elif self.socket is None:
             self.connections += 1
             self.vector = None
             self.participants = None
@@ -401,23 +469,25 @@ class Client:
             self.gateway.flush()
             self.socket = None
 
-    def edit(self, cell: str) -> None:
-        if self.socket is None or not self.socket.can_send_more or self.socket.closing:
+    def edit(self, cell: str, key: str) -> None:
+        if self.socket is None or self.vector is None or not self.socket.can_send_more or self.socket.closing:
             return
         operation_id = str(UUID(int=self.world.random.getrandbits(128)))
         self.sent.append(operation_id)
         if cell == "rejected":
             self.world.to_be_rejected.add(operation_id)
         self.world.sent_by.setdefault(self.socket.socket_id, []).append(operation_id)
+        change: dict[str, Any] = {"id": cell, "operation": "update", "data": {key: operation_id}}
+        if key == "remove":
+            change = {"id": cell, "operation": "remove"}
+        if cell != "rejected" and self.name not in self.world.sequencer.readers:
+            draw(self.cells, [change])
         text = orjson.dumps(
             {
                 "message_type": "diagram_operation_request",
                 "operation_id": operation_id,
-                "base_vector": self.vector or 0,
-                "operation": {
-                    "type": "patch",
-                    "cells": [{"id": cell, "operation": "update", "data": operation_id}],
-                },
+                "base_vector": self.base_vector,
+                "operation": {"type": "patch", "cells": [change]},
             }
         )
         assert self.gateway.delivery is not None
@@ -438,7 +508,7 @@ class Client:
             return
         for _ in range(2 if self.is_slow and not self.world.is_healing else 100):
             if socket.queue:
-                self._take(socket, orjson.loads(socket.queue.popleft()))
+                self._take(socket, orjson.loads(socket.take()))
         if socket.queue:
             self._wake()
             return
@@ -451,7 +521,7 @@ class Client:
         match message["message_type"]:
             case "diagram_state":
                 self.states += 1
-                self.vector = message["update_vector"]
+                self.vector = self.base_vector = message["update_vector"]
                 self.cells = {cell["id"]: cell["data"] for cell in message["cells"]}
             case "diagram_operation_event":
                 self._event(socket, message)
@@ -467,12 +537,25 @@ class Client:
         log = self.world.sequencer.log
         vector = message["update_vector"]
         assert self.vector is not None, f"{self.name}: event {vector} before a state"
+        if log[vector].socket_id == socket.socket_id:
+            assert message["operation_id"] not in self.world.sequencer.by_id, f"{self.name}: echo of {vector}"
+            self.corrections += 1
+            self._draw(message)
+            return
         assert vector > self.vector, f"{self.name}: event {vector} after {self.vector}"
         assert message["sequence_number"] == vector - START_VECTOR
         assert log[vector].operation_id == message["operation_id"]
-        assert log[vector].socket_id != socket.socket_id, f"{self.name}: echo of {vector}"
         self.advance(socket.socket_id, vector - 1)
-        self._apply(vector)
+        self.vector = vector
+        self._draw(message)
+
+    def _draw(self, message: dict[str, Any]) -> None:
+        self.base_vector = max(self.base_vector, message["update_vector"])
+        if message["initiating_user"]["email"] != principal(self.name).email:
+            for change in message["operation"]["cells"]:
+                # Events carry whole cells.
+                self.cells.pop(change["id"], None)
+                draw(self.cells, [change])
 
     def advance(self, socket_id: str, vector: int) -> None:
         """Own operations are not echoed: they alone may fill the space between two events."""
@@ -480,12 +563,7 @@ class Client:
         while self.vector is not None and self.vector < vector:
             missed = log[self.vector + 1]
             assert missed.socket_id == socket_id, f"{self.name}: gap at {self.vector + 1}"
-            self._apply(self.vector + 1)
-
-    def _apply(self, vector: int) -> None:
-        for change in orjson.loads(self.world.sequencer.log[vector].operation)["cells"]:
-            self.cells[change["id"]] = change["data"]
-        self.vector = vector
+            self.vector += 1
 
 
 class World:
@@ -560,7 +638,8 @@ class World:
         while (time := time + self.random.expovariate(15)) < end:
             client = self.random.choice(self.clients)
             cell = "rejected" if self.random.random() < 0.05 else f"cell-{self.random.randrange(6)}"
-            self.clock.at(time, lambda client=client, cell=cell: client.edit(cell))  # type: ignore[misc]
+            key = self.random.choices(["position", "label", "remove"], weights=[5, 3, 1])[0]
+            self.clock.at(time, lambda client=client, cell=cell, key=key: client.edit(cell, key))  # type: ignore[misc]
 
     def _schedule_faults(self, end: float) -> None:
         time = self.clock.now
@@ -569,6 +648,10 @@ class World:
                 replica = self.random.choice(self.replicas)
                 self.clock.at(time + self.random.random(), replica.kill)
                 self.clock.at(time + self.random.random() * 3, replica.start)
+            if self.random.random() < self.chaos.freezes:
+                replica = self.random.choice(self.replicas)
+                self.clock.at(time, replica.freeze)
+                self.clock.at(time + self.random.expovariate(1 / KEEPALIVE_SECONDS), replica.thaw)
             if self.random.random() < self.chaos.stalls:
                 self.clock.at(time, lambda: self._stall(True))
                 self.clock.at(time + self.random.random(), lambda: self._stall(False))
@@ -585,6 +668,7 @@ class World:
         self.is_stalled = False
         for replica in self.replicas:
             replica.start()
+            replica.thaw()
         for client in self.clients:
             client.connect()
 

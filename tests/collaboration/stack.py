@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
 import orjson
@@ -41,6 +41,7 @@ def principal(name: str, **fields: Any) -> Principal:
         display_name=name.title(),
         token_id=f"token-{name}",
         session_id=f"login-{name}",
+        is_administrator=name == "root",
         expires_at=fields.get("expires_at", int(time.time()) + 3600),
     )
 
@@ -110,7 +111,7 @@ class Gateway:
         config = uvicorn.Config(
             self.app,
             ws=RoomWebSocketProtocol,
-            ws_max_size=settings.websocket_max_message_bytes,
+            ws_max_size=settings.websocket_close_above_bytes,
             ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
@@ -130,18 +131,22 @@ class Gateway:
 
 
 class Client:
-    """A WebSocket client that keeps every message."""
+    """A WebSocket client that keeps every message; corrections (see services.collaboration.corrections) apart."""
 
     def __init__(self, name: str, connection: ClientConnection) -> None:
         self.name = name
         self.connection = connection
         self.messages: list[dict[str, Any]] = []
+        self.corrections: list[dict[str, Any]] = []
         self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         with suppress(ConnectionClosed):
             async for text in self.connection:
-                self.messages.append(orjson.loads(text))
+                message = orjson.loads(text)
+                is_event = message["message_type"] == "diagram_operation_event"
+                is_correction = is_event and UUID(message["operation_id"]).version == 5
+                (self.corrections if is_correction else self.messages).append(message)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [message for message in self.messages if message["message_type"] == kind]

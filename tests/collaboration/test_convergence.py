@@ -35,6 +35,15 @@ def test_schedules_with_a_short_log_converge(block: int) -> None:
             raise AssertionError(f"seed {seed}: {error}") from error
 
 
+@pytest.mark.parametrize("block", range(5))
+def test_schedules_with_frozen_replicas_converge(block: int) -> None:
+    for seed in range(block * 10, block * 10 + 10):
+        try:
+            World(seed, Chaos(freezes=0.15, kills=0.1, seconds=20)).run()
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+
+
 @pytest.mark.parametrize("seed", [75, 321, 340, 389])
 def test_schedule_that_failed_once(seed: int) -> None:
     """75: a state came while its queue was full. The others: a stale list of participants stayed after

@@ -7,6 +7,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from deploy.embedded.valkey import EmbeddedValkey
+from gateway.sockets.delivery import RoomDelivery
+from services.collaboration.live_room import CANNOT_GO_ON, DIAGRAM_GONE
+from services.collaboration.room import Room
 from services.shared.settings import Settings
 from tests.collaboration.stack import Client, Stack, eventually, running
 from tmi.collaboration.v1 import sessions_pb2
@@ -141,10 +144,13 @@ async def test_sequencer_outage_delays_operations_and_loses_none(collaboration_s
         await stack.open_session()
         alice, bob = await stack.connect("alice"), await stack.connect("bob")
         stack.sequencer.is_down = True
-        sent = [await alice.edit(cell()) for _ in range(20)]
+        sent = [await alice.edit(cell()) for _ in range(200)]
+        # Behind all of them a ping is still answered: unanswered ones end sockets at both ends.
+        async with asyncio.timeout(10):
+            await (await alice.connection.ping())
         assert not bob.of("diagram_operation_event")
         stack.sequencer.is_down = False
-        await bob.receive("diagram_operation_event", 20)
+        await bob.receive("diagram_operation_event", 200)
         assert [event["operation_id"] for event in bob.of("diagram_operation_event")] == sent
         assert max(stack.sequencer.group_sizes) > 1, "what waited was committed as a group"
 
@@ -220,6 +226,83 @@ async def test_host_ends_the_session_everywhere(collaboration_settings: Settings
             assert client.messages[-1]["message_type"] == "error"
             assert client.messages[-1]["error"] == "session_terminated"
         await eventually(lambda: not any(list(replica.service.rooms.rooms) for replica in stack.replicas))
+
+
+async def test_what_the_host_sent_before_ending_the_session_is_kept(collaboration_settings: Settings) -> None:
+    async with running(collaboration_settings, replicas=2, gateways=2) as stack:
+        await stack.open_session()
+        alice, bob = await stack.connect("alice", 0), await stack.connect("bob", 1)
+        sent = [await client.edit(cell()) for _ in range(50) for client in (alice, bob)]
+        request = sessions_pb2.EndDiagramSessionRequest(
+            threat_model_id=stack.diagram.threat_model_id, diagram_id=stack.diagram.diagram_id
+        )
+        await stack.call("alice", "EndDiagramSession", request, 1)
+        assert stack.diagram.session is None
+        assert set(sent) == set(stack.diagram.by_id)
+        for client in (alice, bob):
+            await client.closed()
+            assert len(client.of("diagram_operation_event")) == 50
+
+
+async def test_session_ends_in_time_although_a_gateway_does_not_answer(
+    collaboration_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(collaboration_settings, replicas=2, gateways=2) as stack:
+        await stack.open_session()
+        alice = await stack.connect("alice", 0)
+        monkeypatch.setattr(RoomDelivery, "settled", lambda *_: None)
+        request = sessions_pb2.EndDiagramSessionRequest(
+            threat_model_id=stack.diagram.threat_model_id, diagram_id=stack.diagram.diagram_id
+        )
+        await stack.call("alice", "EndDiagramSession", request, 1)
+        assert stack.diagram.session is None
+        await alice.closed()
+
+
+async def test_session_ends_with_a_reason_when_its_diagram_cannot_be_read(collaboration_settings: Settings) -> None:
+    async with running(collaboration_settings, replicas=2, gateways=2) as stack:
+        await stack.open_session()
+        alice, bob = await stack.connect("alice", 0), await stack.connect("bob", 1)
+        stack.sequencer.cannot_read = True
+        await bob.send({"message_type": "sync_request"})
+        for client in (alice, bob):
+            assert (await client.closed())[0] == 1000
+            assert (await client.receive("error"))["message"] == CANNOT_GO_ON
+        await eventually(lambda: stack.diagram.session is None)
+
+
+async def test_session_of_a_diagram_that_is_gone_ends_with_a_reason(collaboration_settings: Settings) -> None:
+    async with running(collaboration_settings, replicas=1) as stack:
+        await stack.open_session()
+        alice = await stack.connect("alice")
+        del stack.sequencer.diagrams[stack.diagram.diagram_id]
+        await alice.edit(cell())
+        await alice.closed()
+        assert (await alice.receive("error"))["message"] == DIAGRAM_GONE
+
+
+async def test_room_that_cannot_take_a_message_ends_the_session_instead_of_being_told_it_again(
+    collaboration_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(collaboration_settings, replicas=1) as stack:
+        await stack.open_session()
+        alice = await stack.connect("alice")
+        monkeypatch.setattr(Room, "message", lambda *_: 1 / 0)
+        await alice.edit(cell())
+        await alice.closed()
+        assert (await alice.receive("error"))["message"] == CANNOT_GO_ON
+
+
+async def test_room_without_streams_notices_that_its_session_was_closed(collaboration_settings: Settings) -> None:
+    async with running(collaboration_settings, replicas=1) as stack:
+        await stack.open_session()
+        alice = await stack.connect("alice")
+        await alice.vanish()
+        (replica,) = stack.replicas
+        stack.diagram.session = None
+        for room in replica.service.rooms.rooms:
+            room.poll()
+        await eventually(lambda: not list(replica.service.rooms.rooms))
 
 
 async def test_host_may_come_back_within_the_grace_period(collaboration_settings: Settings) -> None:

@@ -44,6 +44,20 @@ async def test_snapshot_is_the_union_of_all_replicas(client: redis.asyncio.Redis
     assert (socket.principal.provider_id, socket.role) == ("alice", ROLE_WRITER)
 
 
+async def test_sockets_of_several_sessions_are_read_together(client: redis.asyncio.Redis) -> None:
+    presence = Presence(client, str(uuid4()))
+    first, second, empty = (str(uuid4()) for _ in range(3))
+    await presence.store(first, [connected("a"), connected("b", "bob")])
+    await presence.store(second, [connected("c")])
+    found = await presence.snapshots([empty, second, first])
+    assert {key: sorted(socket.socket_id for socket in sockets) for key, sockets in found.items()} == {
+        empty: [],
+        second: ["c"],
+        first: ["a", "b"],
+    }
+    assert await presence.snapshots([]) == {}
+
+
 async def test_sockets_of_a_silent_replica_expire(client: redis.asyncio.Redis) -> None:
     silent, alive = Presence(client, str(uuid4()), expiry_seconds=0.2), Presence(client, str(uuid4()))
     await silent.store("s", [connected("a")])

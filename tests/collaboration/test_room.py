@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from services.collaboration import effects
+from services.collaboration import room as room_module
 from services.collaboration.participants import ConnectedSocket
 from services.collaboration.room import FIRST_HOST_SECONDS, HOST_DISCONNECTED, Room
 from tests.collaboration.simulation import DIAGRAM, SESSION, START_VECTOR, ModelSequencer, principal
@@ -18,12 +19,14 @@ from tmi.threat_model.v1 import sequencer_pb2 as sequencer
 class Bench:
     """A room whose wishes are granted by hand, or at once with `settle`."""
 
-    def __init__(self, host_grace_seconds: float = 15.0) -> None:
+    def __init__(self, host_grace_seconds: float = 15.0, inactivity_seconds: float = 900.0) -> None:
         session = sequencer.DiagramSession(
             session_id=SESSION, diagram_id=DIAGRAM, host=principal("host"), start_vector=START_VECTOR
         )
         self.now = 1000.0
-        self.room = Room(session, self.now, host_grace_seconds=host_grace_seconds)
+        self.room = Room(
+            session, self.now, host_grace_seconds=host_grace_seconds, inactivity_seconds=inactivity_seconds
+        )
         self.room.presence([], self.now)
         self.sequencer = ModelSequencer(log_limit=None)
         self.effects: list[effects.Effect] = []
@@ -58,10 +61,16 @@ class Bench:
         self.room.message(link, socket_id, self.numbers, text, self.now)
         self.settle()
 
-    def edit(self, socket_id: str, *, operation_id: str = "", cell: str = "cell") -> str:
+    def edit(self, socket_id: str, *, operation_id: str = "", cell: str = "cell", base: int | None = None) -> str:
+        """base: what the socket had seen; everything unless given."""
         operation_id = operation_id or str(uuid4())
-        self.say(socket_id, operation(operation_id, cell))
+        self.say(socket_id, operation(operation_id, cell, base))
         return operation_id
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.room.tick(self.now)
+        self.settle()
 
     def frames(self, kind: str, link: str = "link") -> list[RoomFrame]:
         sent = [
@@ -81,11 +90,11 @@ class Bench:
         return [effect for effect in self.effects if isinstance(effect, kind)]
 
 
-def operation(operation_id: str, cell: str = "cell") -> dict[str, Any]:
+def operation(operation_id: str, cell: str = "cell", base_vector: int | None = None) -> dict[str, Any]:
     return {
         "message_type": "diagram_operation_request",
         "operation_id": operation_id,
-        "base_vector": 0,
+        "base_vector": base_vector,
         "operation": {"type": "patch", "cells": [{"id": cell, "operation": "update", "data": operation_id}]},
         "unknown": True,
     }
@@ -481,6 +490,38 @@ def test_host_who_has_not_come_yet_has_a_minute() -> None:
     assert bench.of(effects.EndSession)
 
 
+@pytest.mark.parametrize("sign_of_life", [{"message_type": "sync_status_request"}, b"nonsense"])
+def test_who_only_looks_is_warned_a_minute_before_the_session_ends(sign_of_life: Any) -> None:
+    bench = Bench(inactivity_seconds=900)
+    bench.open("host")
+    for _ in range(2):
+        bench.pass_time(839)
+        assert not bench.broadcasts()
+        bench.say("host", sign_of_life)
+    bench.pass_time(840)
+    (warning,) = bench.broadcasts()
+    assert (warning["message_type"], warning["error"]) == ("error", "validation_error")
+    bench.pass_time(1)
+    assert len(bench.broadcasts()) == 1
+    bench.say("host", sign_of_life)
+    bench.pass_time(840)
+    assert len(bench.broadcasts()) == 2, "and again after somebody has moved"
+
+
+def test_activity_on_another_replica_counts() -> None:
+    bench = Bench(inactivity_seconds=900)
+    bench.open("host")
+    remote = ConnectedSocket("remote", principal("bob"), sequencer.ROLE_WRITER, bench.now, bench.now)
+    bench.room.presence([remote], bench.now)
+    bench.effects.clear()
+    bench.now += 839
+    remote.last_activity_at = bench.now
+    bench.room.presence([remote], bench.now)
+    bench.pass_time(839)
+    assert bench.room.last_activity_at == remote.last_activity_at
+    assert not [text for text in bench.broadcasts() if text["message_type"] == "error"]
+
+
 def test_end_tells_and_closes_everybody_and_finishes_the_room() -> None:
     bench = Bench()
     bench.open("host", "bob")
@@ -491,6 +532,48 @@ def test_end_tells_and_closes_everybody_and_finishes_the_room() -> None:
     assert orjson.loads(frame.close.last_text)["error"] == "session_terminated"
     assert [type(effect) for effect in bench.effects][-1] is effects.Finished
     assert len(bench.of(effects.Publish)) == 1
+    assert bench.room.is_finished
+
+
+def test_room_is_settled_when_every_gateway_is_and_every_operation_has_its_outcome() -> None:
+    bench = Bench()
+    bench.open("host")
+    bench.room.attach("other", "other gateway", None, bench.now)
+    bench.room.settle("ending", "over")
+    bench.settle()
+    assert [frame.settle.ending_id for link in ("link", "other") for frame in bench.frames("settle", link)] == [
+        "ending",
+        "ending",
+    ]
+    bench.room.settled("link", "ending")
+    for number in range(2):
+        bench.room.message("link", "host", number, orjson.dumps(operation(str(uuid4()))), bench.now)
+    bench.room.settled("other", "ending")
+    for _ in range(2):
+        (wish,) = (wish for wish in bench.room.take_effects() if isinstance(wish, effects.CommitGroup))
+        assert not bench.of(effects.TellSettled)
+        bench.room.committed(bench.sequencer.commit(wish.operations), bench.now)
+    bench.settle()
+    assert [wish.ending_id for wish in bench.of(effects.TellSettled)] == ["ending"]
+
+
+def test_stream_that_is_lost_is_not_waited_for() -> None:
+    bench = Bench()
+    bench.open("host")
+    bench.room.settle("ending", "over")
+    bench.room.detach("link", bench.now)
+    bench.settle()
+    assert [wish.ending_id for wish in bench.of(effects.TellSettled)] == ["ending"]
+
+
+def test_state_too_large_to_be_sent_ends_the_session_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.open("host")
+    monkeypatch.setattr(room_module, "STATE_LIMIT_BYTES", 10)
+    bench.room.resync("host")
+    bench.settle()
+    (frame,) = bench.frames("close")
+    assert frame.close.reason == room_module.DIAGRAM_TOO_LARGE
     assert bench.room.is_finished
 
 

@@ -1,5 +1,6 @@
 """Sessions over REST, on any replica."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -106,6 +107,36 @@ async def test_delete_by_somebody_else_changes_nothing(stack: Stack) -> None:
     assert len(await stack.call("bob", "ListMySessions", sessions_pb2.ListMySessionsRequest())) == 1
     await stack.call("alice", "EndDiagramSession", request, 1)
     assert stack.diagram.session is None
+
+
+@pytest.mark.parametrize(("name", "by"), [("alice", "owner of the threat model"), ("root", "administrator")])
+async def test_owner_and_administrators_end_the_session_of_others(stack: Stack, name: str, by: str) -> None:
+    await stack.open_session("bob")
+    bob = await stack.connect("bob")
+    request = of(stack, sessions_pb2.EndDiagramSessionRequest)
+    _, trailing = await stack.call_with_metadata(name, "EndDiagramSession", request, 1)
+    assert trailing["x-http-header-x-session-ended"] == "true"
+    assert stack.diagram.session is None
+    assert by in (await bob.receive("error"))["message"]
+    _, trailing = await stack.call_with_metadata("alice", "EndDiagramSession", request, 1)
+    assert trailing["x-http-header-x-session-ended"] == "false", "there is none any more"
+
+
+async def test_owner_who_takes_part_must_ask_for_the_end(stack: Stack) -> None:
+    """The web client sends DELETE for any participant who leaves."""
+    await stack.open_session("bob")
+    await stack.connect("alice")
+    get = of(stack, sessions_pb2.GetDiagramSessionRequest)
+    while not (await stack.call("bob", "GetDiagramSession", get))["participants"]:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    request = of(stack, sessions_pb2.EndDiagramSessionRequest)
+    _, trailing = await stack.call_with_metadata("alice", "EndDiagramSession", request, 1)
+    assert trailing["x-http-header-x-session-ended"] == "false"
+    assert stack.diagram.session is not None
+    request.end = True
+    for name, ended in (("carol", "false"), ("alice", "true")):
+        _, trailing = await stack.call_with_metadata(name, "EndDiagramSession", request, 1)
+        assert trailing["x-http-header-x-session-ended"] == ended
 
 
 async def test_my_sessions_is_a_bare_array_of_readable_ones(stack: Stack) -> None:

@@ -2,9 +2,17 @@
 
 from collections.abc import Iterable
 
-from gateway.sockets.delivery import RoomDelivery, SocketDelivery
+import pytest
+
+from gateway.sockets.delivery import (
+    QUEUE_BYTES,
+    UNACKNOWLEDGED_BYTES,
+    UNACKNOWLEDGED_MESSAGES,
+    RoomDelivery,
+    SocketDelivery,
+)
 from tests.collaboration.simulation import SESSION, principal
-from tmi.collaboration.v1.rooms_pb2 import Ack, Broadcast, Close, Direct, GatewayFrame, Rebase, RoomFrame, State
+from tmi.collaboration.v1.rooms_pb2 import Ack, Broadcast, Close, Direct, GatewayFrame, Rebase, RoomFrame, Settle, State
 from tmi.threat_model.v1.sequencer_pb2 import DiagramSession
 
 
@@ -17,7 +25,7 @@ def room(limit: int = 4) -> RoomDelivery:
 
 
 def joined(delivery: RoomDelivery, name: str = "a", vector: int = 5) -> SocketDelivery:
-    socket = delivery.join(name, principal(name), lambda: None, never)
+    socket = delivery.join(name, principal(name), lambda: None, never, lambda: None)
     if delivery.vector is None:
         delivery.receive(RoomFrame(rebase=Rebase(update_vector=vector)))
     delivery.receive(RoomFrame(state=State(socket_id=name, text=b"state", update_vector=vector)))
@@ -38,7 +46,7 @@ def kinds(frames: Iterable[GatewayFrame]) -> list[str | None]:
 def test_socket_gets_nothing_before_its_state_and_then_only_later_events() -> None:
     delivery = room()
     joined(delivery, "a")
-    socket = delivery.join("b", principal("b"), lambda: None, never)
+    socket = delivery.join("b", principal("b"), lambda: None, never, lambda: None)
     delivery.receive(event(6))
     delivery.receive(RoomFrame(broadcast=Broadcast(text=b"participants")))
     state = State(socket_id="b", text=b"state 7", following=[b"event 8"], update_vector=8)
@@ -174,7 +182,7 @@ def test_reattached_stream_opens_with_the_vector_and_repeats_what_is_not_settled
 def test_reattached_stream_asks_for_missing_states() -> None:
     delivery = room()
     joined(delivery, "a").is_synced = False
-    delivery.join("b", principal("b"), lambda: None, never)
+    delivery.join("b", principal("b"), lambda: None, never, lambda: None)
     frames = delivery.reattach()
     assert kinds(frames) == ["open", "join", "resync", "join"]
     assert [frame.join.rejoin for frame in frames if frame.HasField("join")] == [True, False]
@@ -194,14 +202,21 @@ def test_what_a_socket_sent_before_it_left_is_still_settled() -> None:
     assert delivery.is_idle
 
 
-def test_client_that_sends_faster_than_it_is_answered_is_not_read() -> None:
+@pytest.mark.parametrize(
+    ("text", "limit"), [(b"x", UNACKNOWLEDGED_MESSAGES), (b"x" * 1024 * 1024, UNACKNOWLEDGED_BYTES // 1024 // 1024)]
+)
+def test_client_that_sends_faster_than_it_is_answered_is_not_read(text: bytes, limit: int) -> None:
     delivery = room()
     socket = joined(delivery)
     while socket.can_send_more:
-        delivery.message(socket, b"x")
-    assert len(socket.unacknowledged) == 64
-    delivery.receive(RoomFrame(ack=Ack(socket_id="a", number=1)))
-    assert socket.can_send_more
+        delivery.message(socket, text)
+    assert len(socket.unacknowledged) == limit
+    after = []
+    for _ in range(2):  # an acknowledgement counts once
+        delivery.receive(RoomFrame(ack=Ack(socket_id="a", number=1)))
+        after.append(socket.can_send_more)
+    delivery.message(socket, text)
+    assert [*after, socket.can_send_more] == [True, True, False]
 
 
 def test_end_of_the_session_closes_every_socket_after_its_last_text() -> None:
@@ -213,6 +228,54 @@ def test_end_of_the_session_closes_every_socket_after_its_last_text() -> None:
         assert (list(socket.queue), socket.closing) == (["goodbye"], (1000, "over"))
         delivery.leave(socket)
     assert delivery.is_idle
+
+
+def test_leave_is_repeated_as_long_as_anything_before_it_is() -> None:
+    """Or the next replica would have a socket that never leaves."""
+    delivery = room()
+    socket = joined(delivery)
+    delivery.message(socket, b"x")
+    delivery.leave(socket)
+    delivery.receive(RoomFrame(ack=Ack(socket_id="a", number=2)))
+    assert kinds(delivery.reattach()) == ["open", "join", "message", "leave"]
+    assert not delivery.is_idle
+    for number in (1, 2):
+        delivery.receive(RoomFrame(ack=Ack(socket_id="a", number=number)))
+    assert delivery.is_idle
+
+
+def test_socket_that_joins_when_the_session_has_ended_is_closed_like_the_others() -> None:
+    delivery = room()
+    joined(delivery)
+    delivery.receive(RoomFrame(close=Close(code=1000, reason="over", last_text=b"end")))
+    late = delivery.join("late", principal("late"), lambda: None, never, lambda: None)
+    assert (late.closing, list(late.queue)) == ((1000, "over"), ["end"])
+    assert delivery.is_idle
+
+
+def test_few_large_texts_make_a_slow_consumer_too() -> None:
+    delivery = room(limit=100)
+    socket = joined(delivery)
+    large = b"x" * (QUEUE_BYTES // 2)
+    for vector in (6, 7):
+        delivery.receive(RoomFrame(broadcast=Broadcast(text=large, update_vector=vector)))
+    assert kinds(delivery.outgoing) == []
+    socket.take()
+    delivery.receive(event(8))
+    assert len(socket.queue) == 2
+    delivery.receive(RoomFrame(broadcast=Broadcast(text=large, update_vector=9)))
+    delivery.receive(event(10))
+    assert kinds(delivery.outgoing) == ["resync"]
+    assert (len(socket.queue), socket.queued_bytes) == (0, 0)
+
+
+def test_session_about_to_end_is_answered_behind_everything_that_was_sent() -> None:
+    delivery = room()
+    socket = joined(delivery)
+    delivery.message(socket, b"x")
+    delivery.receive(RoomFrame(settle=Settle(ending_id="ending")))
+    assert kinds(delivery.outgoing) == ["message", "settled"]
+    assert delivery.outgoing[-1].settled.ending_id == "ending"
 
 
 def test_one_socket_is_closed_and_the_others_stay() -> None:

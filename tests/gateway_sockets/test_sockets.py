@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 import orjson
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from deploy.embedded.valkey import EmbeddedValkey
 from services.shared.settings import Settings
@@ -133,6 +134,19 @@ async def test_sixth_socket_of_a_user_is_429(stack: Stack) -> None:
     await _connects(stack, "alice")
 
 
+async def test_dead_sockets_of_a_user_make_way_and_living_ones_do_not(stack: Stack) -> None:
+    living = [await stack.connect("alice") for _ in range(2)]
+    dead = [await stack.connect("alice") for _ in range(3)]
+    for client in dead:
+        client.connection.transport.pause_reading()  # the machine sleeps: it answers no ping
+    await stack.connect("alice")
+    await eventually(lambda: len(stack.replicas[0].service.rooms.rooms[0].room.sockets) == 3)  # type: ignore[index]
+    for client in living:
+        assert client.connection.close_code is None
+        await client.send({"message_type": "sync_status_request"})
+        await client.receive("sync_status_response")
+
+
 async def _connects(stack: Stack, name: str) -> None:
     """The place of a socket that has left is free as soon as its replica has told Valkey."""
     async with asyncio.timeout(10):
@@ -209,10 +223,40 @@ async def test_revoked_token_closes_the_socket_and_cannot_open_another(stack: St
     assert bob.connection.close_code is None
 
 
-async def test_message_over_the_limit_closes_with_1009(stack: Stack) -> None:
+async def test_message_over_the_second_limit_closes_with_1009(stack: Stack) -> None:
     alice = await stack.connect("alice")
-    await alice.connection.send("x" * (stack.settings.websocket_max_message_bytes + 1))
+    with suppress(ConnectionClosed):  # while the rest of it is still being sent
+        await alice.connection.send("x" * (stack.settings.websocket_close_above_bytes + 1))
     assert (await alice.closed())[0] == 1009
+
+
+async def test_large_paste_takes_effect_and_a_larger_one_is_rejected_on_an_open_socket(stack: Stack) -> None:
+    alice, bob = await stack.connect("alice"), await stack.connect("bob")
+    limit = stack.settings.websocket_max_message_bytes
+    accepted = await alice.edit(str(uuid4()), label="x" * (limit - 1000))
+    rejected = await alice.edit(str(uuid4()), label="x" * limit)
+    await alice.send({"message_type": "presenter_selection", "selected_cells": ["x" * limit]})
+    await alice.connection.send("x" * (limit + 1))
+    after = await alice.edit(str(uuid4()))
+    rejection = await alice.receive("operation_rejected")
+    assert (rejection["operation_id"], rejection["reason"]) == (rejected, "validation_failed")
+    assert (rejection["message"], rejection["requires_resync"]) == (f"The message is larger than {limit} bytes.", False)
+    assert (await alice.receive("error"))["error"] == "validation_error"
+    await bob.receive("diagram_operation_event", 2)
+    assert [event["operation_id"] for event in bob.of("diagram_operation_event")] == [accepted, after]
+    assert len(alice.of("error")) == 1, "what is no message at all is not answered"
+
+
+async def test_characters_that_rest_refuses_are_rejected_and_text_is_stored_in_nfc(stack: Stack) -> None:
+    alice, bob = await stack.connect("alice"), await stack.connect("bob")
+    cell = str(uuid4())
+    rejected = await alice.edit(cell, label="pay\u200bpal")
+    await alice.edit(cell, label="Cafe\u0301")
+    rejection = await alice.receive("operation_rejected")
+    assert (rejection["operation_id"], rejection["reason"]) == (rejected, "validation_failed")
+    assert "U+200B" in rejection["message"]
+    event = await bob.receive("diagram_operation_event")
+    assert event["operation"]["cells"][0]["data"]["label"] == "Caf\u00e9"
 
 
 async def test_binary_frames_are_read_like_text(stack: Stack) -> None:

@@ -102,7 +102,7 @@ def test_every_connection_has_its_limits(database_url: str) -> None:
     database = Database(database_url, "example", lock_timeout_seconds=0.25, statement_timeout_seconds=12)
     names = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "transaction_isolation")
     shown = database.write(lambda connection: [scalar(connection, f"SHOW {name}") for name in names])
-    assert shown == ["250ms", "12s", "12s", "read committed"]
+    assert shown == ["250ms", "12s", "5s", "read committed"]
     database.engine.dispose()
 
 
@@ -301,3 +301,19 @@ def test_sqlite_commits_and_rolls_back(tmp_path: Path) -> None:
     database.write(lambda connection: connection.execute(text("INSERT INTO t VALUES (2)")))
     assert database.read(lambda connection: connection.execute(text("SELECT n FROM t")).scalars().all()) == [2]
     database.engine.dispose()
+
+
+def test_a_process_that_is_frozen_within_a_transaction_loses_its_locks(database: Database) -> None:
+    """PostgreSQL ends the transaction; the other replicas wait for its rows no longer than that."""
+    assert database.read(lambda c: scalar(c, "SHOW idle_in_transaction_session_timeout")) == "5s"
+    database.write(lambda c: c.execute(text("CREATE TABLE shared (number integer)")))
+    database.write(lambda c: c.execute(text("INSERT INTO shared VALUES (1)")))
+    with database.engine.connect() as frozen:
+        frozen.execute(text("SET idle_in_transaction_session_timeout = '200ms'"))
+        frozen.commit()
+        frozen.execute(text("UPDATE shared SET number = 2"))
+        database.write(lambda c: c.execute(text("UPDATE shared SET number = number + 10")))
+        with pytest.raises(DBAPIError) as caught:
+            frozen.execute(text("SELECT 1"))
+        assert translate_database_error(caught.value, NONE) is not None, "503, and not 500"
+    assert database.read(lambda c: scalar(c, "SELECT number FROM shared")) == 11

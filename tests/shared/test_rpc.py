@@ -1,5 +1,6 @@
 """The binding of handlers, through real gRPC servers of both kinds."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from services.shared.access import READER, requirement_of
 from services.shared.errors import ApiError, forbidden, from_rpc_error, unavailable
 from services.shared.principal import Call, metadata_for
 from services.shared.startup import CannotStart
+from tmi.collaboration.v1 import rooms_pb2
+from tmi.collaboration.v1.rooms_pb2_grpc import RoomsStub
 from tmi.options.v1.options_pb2 import Access
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1 import threat_models_pb2, threat_models_pb2_grpc
@@ -135,3 +138,35 @@ def test_a_service_with_a_missing_handler_does_not_start() -> None:
 def test_several_replicas_make_one_target() -> None:
     assert rpc.target(["a:1"]) == "a:1"
     assert rpc.target(["127.0.0.1:1", "127.0.0.1:2"]) == "ipv4:127.0.0.1:1,127.0.0.1:2"
+
+
+ROOMS = rooms_pb2.DESCRIPTOR.services_by_name["Rooms"]
+
+
+def _scaled(options: tuple[tuple[str, Any], ...]) -> list[tuple[str, Any]]:
+    """The options with a third of every time that keepalive knows: gRPC pings once a second at most."""
+    scaled = dict(rpc.KEEPALIVE_OPTIONS)
+    return [(name, value // 3 if name in scaled and name.endswith("_ms") else value) for name, value in options]
+
+
+async def test_a_stream_on_which_nobody_speaks_stays_open() -> None:
+    """Neither end gives up pinging, and the server does not take the pings for abuse."""
+
+    async def echo(requests: Any, _call: Call) -> Any:
+        async for _ in requests:
+            yield rooms_pb2.RoomFrames()
+
+    server = grpc.aio.server(options=_scaled(rpc.SERVER_OPTIONS))
+    rpc.add_async_service(server, ROOMS, {"Admit": echo, "Attach": echo})
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=_scaled(rpc.CHANNEL_OPTIONS)) as channel:
+        stream: Any = RoomsStub(channel).Attach()  # type: ignore[call-arg]
+        await stream.write(rooms_pb2.GatewayFrames())
+        await stream.read()
+        reading = asyncio.ensure_future(stream.read())
+        done, _ = await asyncio.wait([reading], timeout=10)  # ten pings each way; the fourth bad one is too many
+        assert not done
+        await stream.write(rooms_pb2.GatewayFrames())
+        assert await asyncio.wait_for(reading, 10) == rooms_pb2.RoomFrames()
+    await server.stop(None)

@@ -1,4 +1,4 @@
-"""The whole system as real processes, once for all tests of this folder: two gateways, two replicas."""
+"""The whole system as real processes, once for all tests of this folder: two of each that edits pass through."""
 
 import itertools
 import secrets
@@ -29,7 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def stack(data_folder: Path) -> Iterator[Stack]:
     settings = {"TMI_BUILD_MODE": "test", "TMI_HOST_GRACE_SECONDS": "2"}
-    with Stack(data_folder / "system", gateways=2, collaboration=2, settings=settings, durable=False) as stack:
+    with Stack(
+        data_folder / "system", gateways=2, collaboration=2, threat_model=2, settings=settings, durable=False
+    ) as stack:
         yield stack
 
 

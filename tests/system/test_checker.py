@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -26,15 +27,18 @@ class Scene:
     def __post_init__(self) -> None:
         for number, (writer, reader) in enumerate([(self.first, self.second), (self.second, self.first)] * 2):
             position = {"x": number, "y": number}
-            data = {"id": node(number % 2)["id"], "position": position}
-            operation = {"type": "patch", "cells": [{"id": data["id"], "operation": "update", "data": data}]}
-            operation_id = f"operation-{number}"
+            cell = node(number % 2)
+            data = {"id": cell["id"], "position": position}
+            change = {"id": cell["id"], "operation": "update"}
+            operation = {"type": "patch", "cells": [{**change, "data": data}]}
+            operation_id = str(UUID(int=number))
             self.rest_vector += 1
             self.rest_cells[number % 2]["position"] = position
-            event = {"operation_id": operation_id, "update_vector": self.rest_vector, "operation": operation}
-            writer.log.sent.append((operation_id, operation))
+            whole = {"type": "patch", "cells": [{**change, "data": {**cell, **data}}]}
+            event = {"operation_id": operation_id, "update_vector": self.rest_vector, "operation": whole}
+            writer.log.edit(operation_id, operation)
             for socket in (reader, self.witness):
-                socket.log.events.append(event)
+                socket.log.event(event)
 
     def verdict(self) -> Verdict:
         return check([self.first, self.second], self.witness, _START, self.rest_vector, self.rest_cells)
@@ -42,7 +46,7 @@ class Scene:
 
 def _editor(name: str) -> Editor:
     editor = Editor(name, "ws://nowhere.invalid")
-    editor.log.states.append({"update_vector": _START, "cells": [node(0), node(1)]})
+    editor.log.state({"update_vector": _START, "cells": [node(0), node(1)]})
     return editor
 
 
@@ -70,11 +74,11 @@ def _close(scene: Scene) -> None:
 
 
 def _refuse(scene: Scene) -> None:
-    scene.first.log.refused["operation-0"] = "conflict_detected"
+    scene.first.log.refused[str(UUID(int=0))] = "conflict_detected"
 
 
 def _differ(scene: Scene) -> None:
-    scene.second.log.states[0]["cells"][0]["size"] = {"width": 1, "height": 1}
+    scene.second.log.drawn.pop()
 
 
 def _store_otherwise(scene: Scene) -> None:
@@ -108,11 +112,14 @@ def test_a_fault_is_seen(fault: Callable[[Scene], None], shown: dict[str, Any]) 
 
 def test_a_resynchronised_witness_is_no_loss_when_the_database_has_everything() -> None:
     scene = Scene()
-    del scene.witness.log.events[1:3]
-    scene.witness.log.states.append(
+    first, _, _, last = scene.witness.log.events
+    scene.witness = _editor("witness")
+    scene.witness.log.event(first)
+    scene.witness.log.state(
         {
             "update_vector": _START + 3,
             "cells": [{**node(0), "position": {"x": 2, "y": 2}}, {**node(1), "position": {"x": 1, "y": 1}}],
         }
     )
+    scene.witness.log.event(last)
     assert scene.verdict().all_clear

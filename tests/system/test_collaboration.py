@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from deploy.demo.checker import Verdict, check
+from deploy.demo.diagram import Diagram
 from deploy.demo.drawing import draw
 from deploy.demo.editor import Editor
 from deploy.embedded.stack import Stack
@@ -31,6 +32,9 @@ async def test_two_people_edit_through_two_gateways_while_every_replica_is_kille
         for editor, other in ((first, second), (second, first)):
             await editor.wait_until(lambda e=editor, o=other: len(e.log.events) >= len(o.log.sent))
         diagram = await bob.request("GET", path)
+        shown = Diagram(diagram["cells"]).cells()
+        for editor in (first, second, witness):
+            await editor.wait_until(lambda e=editor: e.log.screen() == shown)
         verdict = check([first, second], witness, start_vector, diagram["update_vector"], diagram["cells"])
     assert verdict == Verdict(
         sent=total,
@@ -44,6 +48,33 @@ async def test_two_people_edit_through_two_gateways_while_every_replica_is_kille
         equal_to_rest=True,
     )
     assert verdict.all_clear
+
+
+@pytest.mark.parametrize("second_key", ["position", "size"])
+async def test_two_people_who_drag_the_same_cells_end_with_the_same_screen(second_key: str, log_in: LogIn) -> None:
+    alice, bob = await log_in("alice"), await log_in("bob", gateway=1)
+    threat_model_id, diagram_id = await model_with_diagram(alice, entry(bob, "writer"))
+    path = f"/threat_models/{threat_model_id}/diagrams/{diagram_id}"
+
+    async def drag(editor: Editor, key: str, start: int) -> None:
+        for step in range(start, start + 60):
+            cell_id = node(step // 10 % 2)["id"]
+            value = {"x": step, "y": step} if key == "position" else {"width": step, "height": step}
+            data = {"id": cell_id, "shape": "process", key: value}
+            await editor.change({"id": cell_id, "operation": "update", "data": data})
+            await asyncio.sleep(1 / 20)
+
+    async with (
+        Editor("alice", await alice.socket_url(threat_model_id, diagram_id)) as first,
+        Editor("bob", await bob.socket_url(threat_model_id, diagram_id)) as second,
+    ):
+        await asyncio.gather(drag(first, "position", 100), drag(second, second_key, 500))
+        await first.wait_until(lambda: len(first.log.events) == len(second.log.sent))
+        await second.wait_until(lambda: len(second.log.events) == len(first.log.sent))
+        stored = Diagram((await alice.request("GET", path))["cells"]).cells()
+        for editor in (first, second):
+            await editor.wait_until(lambda e=editor: e.log.screen() == stored)
+        assert first.log.corrections or second.log.corrections
 
 
 async def test_logout_closes_the_sockets_of_that_login_at_any_gateway(log_in: LogIn) -> None:

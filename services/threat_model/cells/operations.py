@@ -10,6 +10,7 @@ effective operation has the same shape as the request, and everybody who replays
 - an `update` overlays top-level keys: each given key is replaced whole, the others stay. A null for
   an optional key of the contract drops it. A complete node snapshot (position, size and attrs)
   without `parent` means that the node is no longer embedded, so it drops a stored `parent`;
+- an `update` of a cell that somebody else has just removed has no effect;
 - `remove` of a node first removes the edges that end at it and takes it out of `parent` and
   `children` of the cells that name it. `remove` of an absent cell succeeds and is repeated as such.
 
@@ -21,7 +22,7 @@ a later message.
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, Literal
 
 from services.threat_model.cells.cell_set import Cell, CellSet, ends
@@ -59,10 +60,11 @@ class OperationRejected(Exception):
         self.requires_resync = reason == "conflict_detected"
 
 
-def apply_operation(cells: CellSet, operation: object) -> Operation:
+def apply_operation(cells: CellSet, operation: object, removed: Container[str] = ()) -> Operation:
     """Applies the operation to the set, wholly or not at all.
 
-    Returns the effective operation; `cells.before` then says what it changed. Raises OperationRejected.
+    removed: ids of cells of which the sender could not know that they are gone. Returns the effective
+    operation; `cells.before` then says what it changed. Raises OperationRejected.
     """
     entries = list(_entries(operation))
     effective: list[dict[str, Any]] = []
@@ -70,7 +72,7 @@ def apply_operation(cells: CellSet, operation: object) -> Operation:
         for cell_id, kind, data in entries:
             if kind == "remove":
                 effective.extend(_remove(cells, cell_id))
-            else:
+            elif not (kind == "update" and cells.get(cell_id) is None and cell_id in removed):
                 effective.append(_write(cells, cell_id, kind, data))
     return {"type": "patch", "cells": effective}
 

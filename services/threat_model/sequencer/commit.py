@@ -2,7 +2,8 @@
 
 Three statements, however large the group: one that locks the diagram's row, one that reads, one that
 writes (SQLite: one for each table written). The removal of a node that was there before, which must
-find what refers to it, reads once more.
+find what refers to it, reads once more, and so does an update of a cell that is not there: its sender
+may not have seen its removal.
 
 The lock comes first. The statements after it so see, at READ COMMITTED, all that previous holders
 committed; anything read beside the row in the locking statement itself could be older than the lock.
@@ -11,7 +12,7 @@ every operation, so that ETags change and the audit entry of each operation has 
 event: the end of the session is, if the session changed anything.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from datetime import datetime
 from typing import Any
 
@@ -93,6 +94,11 @@ def commit_operations(
     ]
     if sequencer_cells.need_all(applied, loaded.cells):
         loaded = sequencer_cells.load_all(connection, diagram_id)
+    updated = {cell_id for cells in applied for cell_id, kinds in cells.items() if "update" in kinds}
+    removals: dict[str, int] = {}
+    if any(cell_id not in loaded.cells for cell_id in updated):
+        oldest = min(request.base_vector for request in requests)
+        removals = operation_log.removals(connection, diagram_id, oldest)
 
     committed: list[operation_log.Committed] = []
     results = []
@@ -103,7 +109,9 @@ def commit_operations(
             results.append(OperationResult(outcome=Outcome.OUTCOME_DENIED))
         else:
             vector = diagram.update_vector + len(committed) + 1
-            result = _apply(loaded.cells, request, operation, vector)
+            removed = {cell_id for cell_id in loaded.cells.touched if cell_id not in loaded.cells}
+            removed |= {cell_id for cell_id, at in removals.items() if at > request.base_vector}
+            result = _apply(loaded.cells, request, operation, removed, vector)
             results.append(result)
             if result.outcome == Outcome.OUTCOME_ACCEPTED:
                 inverse = sequencer_cells.last_inverse(loaded.cells)
@@ -160,11 +168,13 @@ def _parsed(operation: bytes) -> Any:
         return None
 
 
-def _apply(cells: CellSet, request: OperationRequest, operation: object, vector: int) -> OperationResult:
+def _apply(
+    cells: CellSet, request: OperationRequest, operation: object, removed: Set[str], vector: int
+) -> OperationResult:
     try:
         if canonical_id(request.operation_id) is None:
             raise OperationRejected("validation_failed", "operation_id must be a UUID.")
-        effective = apply_operation(cells, operation)
+        effective = apply_operation(cells, operation, removed)
     except OperationRejected as rejection:
         return OperationResult(
             outcome=Outcome.OUTCOME_REJECTED,

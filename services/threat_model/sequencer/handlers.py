@@ -80,15 +80,26 @@ class Sequencer:
         threat_model_id, diagram_id = _id(request.threat_model_id), _id(request.diagram_id)
         return self._database.read(
             lambda connection: sessions.get_session(
-                connection, threat_model_id, diagram_id, request.principal, may_be_absent=request.may_be_absent
+                connection,
+                threat_model_id,
+                diagram_id,
+                request.principal,
+                may_be_absent=request.may_be_absent,
+                administrators_may=request.administrators_may,
             )
         )
 
     def list_sessions(self, request: messages.ListSessionsRequest, _call: Call) -> messages.ListSessionsResponse:
-        """Lists the sessions that the principal may read."""
+        """Lists the sessions that the principal may read. Raises ApiError 400."""
         principal = request.principal if request.HasField("principal") else None
+        session_id = _id(request.session_id) if request.session_id else None
+        idle_since = request.idle_since if request.HasField("idle_since") else None
         return messages.ListSessionsResponse(
-            sessions=self._database.read(lambda connection: sessions.list_sessions(connection, principal))
+            sessions=self._database.read(
+                lambda connection: sessions.list_sessions(
+                    connection, principal, session_id=session_id, idle_since=idle_since
+                )
+            )
         )
 
     def close_session(self, request: messages.CloseSessionRequest, _call: Call) -> messages.CloseSessionResponse:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, bindparam, insert, select
 
 from services.shared.errors import not_found
@@ -41,6 +42,17 @@ _READ = (
     )
     .order_by(_log.update_vector)
     .limit(bindparam("row_limit"))
+)
+
+_REMOVALS = (
+    select(_log.update_vector, _log.operation)
+    .where(
+        _log.diagram_id == bindparam("diagram_id", type_=_log.diagram_id.type),
+        _log.update_vector > bindparam("after_vector"),
+        _log.operation.contains('"operation":"remove"'),
+    )
+    .order_by(_log.update_vector.desc())
+    .limit(DEFAULT_LIMIT)
 )
 
 APPEND = InsertRows(diagram_operations, [column.name for column in diagram_operations.c])
@@ -111,6 +123,17 @@ def read(connection: Connection, diagram_id: str, after_vector: int, limit: int)
         complete=complete,
         session_id=rows[0].session_id or "",
     )
+
+
+def removals(connection: Connection, diagram_id: str, after_vector: int) -> dict[str, int]:
+    """Cells that were removed after a vector, by id with the vector of the last removal: at most 1000 operations."""
+    rows = connection.execute(_REMOVALS, {"diagram_id": diagram_id, "after_vector": after_vector}).all()
+    removed: dict[str, int] = {}
+    for update_vector, operation in reversed(rows):
+        for entry in orjson.loads(operation)["cells"]:
+            if entry["operation"] == "remove":
+                removed[entry["id"]] = update_vector
+    return removed
 
 
 def committed_operation(

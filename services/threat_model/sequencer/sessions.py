@@ -142,13 +142,20 @@ def open_session(
 
 
 def get_session(
-    connection: Connection, threat_model_id: str, diagram_id: str, principal: Principal, *, may_be_absent: bool
+    connection: Connection,
+    threat_model_id: str,
+    diagram_id: str,
+    principal: Principal,
+    *,
+    may_be_absent: bool,
+    administrators_may: bool,
 ) -> DiagramSession:
     """The diagram's session; without a session_id when there is none and that may be.
 
-    Raises ApiError 404 or 403.
+    administrators_may: they need no role. Raises ApiError 404 or 403.
     """
-    row = _readable(connection, _FIND, threat_model_id, diagram_id, principal)
+    needs_role = not (administrators_may and principal.is_administrator)
+    row = _readable(connection, _FIND, threat_model_id, diagram_id, principal, needs_role=needs_role)
     if row.session_id is None:
         if may_be_absent:
             return _description(row)
@@ -156,13 +163,25 @@ def get_session(
     return _session(row)
 
 
-def list_sessions(connection: Connection, principal: Principal | None) -> list[DiagramSession]:
-    """The live sessions that the principal may read, oldest first; every one without a principal."""
-    if principal is None:
-        rows = connection.execute(_LIST_ALL)
-    else:
-        rows = connection.execute(_LIST_READABLE, {PRINCIPAL_IDS: principal_ids(principal)})
-    return [_session(row) for row in rows]
+def list_sessions(
+    connection: Connection,
+    principal: Principal | None,
+    *,
+    session_id: str | None = None,
+    idle_since: int | None = None,
+) -> list[DiagramSession]:
+    """The live sessions that the principal may read, oldest first; every one without a principal.
+
+    session_id: only this one. idle_since: only those without activity since (Unix milliseconds).
+    """
+    statement, parameters = _LIST_ALL, {}
+    if principal is not None:
+        statement, parameters = _LIST_READABLE, {PRINCIPAL_IDS: principal_ids(principal)}
+    if session_id is not None:
+        statement = statement.where(_diagram.session_id == session_id)
+    if idle_since is not None:
+        statement = statement.where(_diagram.session_activity_at <= _from_milliseconds(idle_since))
+    return [_session(row) for row in connection.execute(statement, parameters)]
 
 
 def close_session(connection: Connection, diagram_id: str, session_id: str, idle_since: int | None) -> bool:
@@ -223,14 +242,20 @@ def _from_milliseconds(milliseconds: int) -> datetime:
 
 
 def _readable(
-    connection: Connection, statement: Select[Any], threat_model_id: str, diagram_id: str, principal: Principal
+    connection: Connection,
+    statement: Select[Any],
+    threat_model_id: str,
+    diagram_id: str,
+    principal: Principal,
+    *,
+    needs_role: bool = True,
 ) -> Any:
     parameters = {"threat_model_id": threat_model_id, PRINCIPAL_IDS: principal_ids(principal)}
     row = connection.execute(statement, parameters | {"diagram_id": diagram_id}).one_or_none()
     model = row or connection.execute(_FIND_MODEL, parameters).one_or_none()
     if model is None:
         raise not_found("The threat model does not exist.")
-    if not model.role:
+    if needs_role and not model.role:
         raise forbidden("You have no role on this threat model.")
     if row is None:
         raise not_found("The diagram does not exist.")

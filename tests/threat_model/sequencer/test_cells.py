@@ -126,6 +126,15 @@ def test_update_of_an_absent_cell_is_a_conflict_that_requires_resync() -> None:
     assert (error.reason, error.requires_resync, error.affected_cells) == ("conflict_detected", True, [A])
 
 
+def test_update_of_a_cell_that_somebody_has_just_removed_has_no_effect_and_the_rest_has() -> None:
+    cells = cell_set(node(B))
+    operation = patch(entry("update", A, {"visible": True}), entry("update", B, {"visible": False}))
+    effective = apply_operation(cells, operation, removed={A})
+    assert effective == patch(entry("update", B, node(B, visible=False)))
+    assert cells.in_order() == [node(B, visible=False)]
+    assert apply_operation(cells, patch(entry("update", A, {})), removed={A}) == patch()
+
+
 def test_remove_of_an_absent_cell_succeeds() -> None:
     assert apply_operation(cell_set(), patch(entry("remove", A))) == patch(entry("remove", A))
 

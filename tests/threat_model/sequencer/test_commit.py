@@ -136,6 +136,30 @@ def test_each_operation_succeeds_or_fails_by_itself(world: World) -> None:
     assert world.cells() == [node(A, zIndex=1)]
 
 
+def test_update_of_a_cell_removed_after_the_base_vector_is_accepted_without_effect(world: World) -> None:
+    world.commit(world.operation(entry("add", A, node(A))))
+    world.commit(world.operation(entry("remove", A)))  # update_vector 2
+    late = world.operation(entry("update", A, {"zIndex": 1}))
+    late.base_vector = 1
+    response = world.commit(late)
+    assert outcomes(response) == ["ACCEPTED"]
+    assert effective(response.results[0].committed) == {"type": "patch", "cells": []}
+    assert response.update_vector == 3
+    knowing = world.operation(entry("update", A, {"zIndex": 1}))
+    knowing.base_vector = 2
+    never = world.operation(entry("update", B, {"zIndex": 1}))
+    never.base_vector = 1
+    assert outcomes(world.commit(knowing, never)) == ["REJECTED", "REJECTED"]
+    again = (world.operation(entry("add", A, node(A))), world.operation(entry("remove", A)))
+    assert outcomes(world.commit(*again, late_of_the_same_group := world.operation(entry("update", A, {})))) == [
+        "ACCEPTED",
+        "ACCEPTED",
+        "ACCEPTED",
+    ]
+    assert late_of_the_same_group.base_vector == 0
+    assert world.cells() == []
+
+
 def test_a_group_without_any_success_changes_nothing(world: World) -> None:
     world.open()
     before = world.diagram()
@@ -419,9 +443,11 @@ def test_removing_a_node_costs_one_statement_more(world: World, count_statements
 def test_reads_are_one_statement_each(world: World, count_statements: Count) -> None:
     world.commit(world.operation(entry("add", A, node(A))))
     session_id = world.diagram().session_id
-    identity = {"threat_model_id": world.threat_model_id, "diagram_id": world.diagram_id}
+    get_session = messages.GetSessionRequest(
+        threat_model_id=world.threat_model_id, diagram_id=world.diagram_id, principal=world.owner
+    )
     calls: list[tuple[str, Message]] = [
-        ("GetSession", messages.GetSessionRequest(principal=world.owner, may_be_absent=False, **identity)),
+        ("GetSession", get_session),
         ("ListSessions", messages.ListSessionsRequest(principal=world.owner)),
         ("TouchSessions", messages.TouchSessionsRequest(session_ids=[session_id])),
         ("ReadOperations", messages.ReadOperationsRequest(diagram_id=world.diagram_id)),

@@ -36,7 +36,11 @@ def test_a_session_and_a_commit_over_grpc(concurrent_world: World, stub: Sequenc
     opened = stub.OpenSession(messages.OpenSessionRequest(host=world.owner, **identity))
     assert opened.created
     assert (
-        stub.GetSession(messages.GetSessionRequest(principal=world.owner, may_be_absent=False, **identity))
+        stub.GetSession(
+            messages.GetSessionRequest(
+                threat_model_id=world.threat_model_id, diagram_id=world.diagram_id, principal=world.owner
+            )
+        )
         == opened.session
     )
     committed = stub.CommitOperations(

@@ -46,6 +46,23 @@ def get(world: World, principal: Principal | None = None) -> messages.DiagramSes
     return session
 
 
+def test_an_administrator_needs_no_role_where_that_is_said(world: World) -> None:
+    opened = world.open().session
+    administrator = world.new_principal("administrator")
+    request = messages.GetSessionRequest(
+        threat_model_id=world.threat_model_id, diagram_id=world.diagram_id, principal=administrator
+    )
+    for is_administrator, administrators_may in ((True, False), (False, True)):
+        request.principal.is_administrator = is_administrator
+        request.administrators_may = administrators_may
+        with pytest.raises(ApiError) as caught:
+            world.call("GetSession", request)
+        assert caught.value.status == 403
+    request.principal.is_administrator = True
+    session = world.call("GetSession", request)
+    assert (session.session_id, session.role) == (opened.session_id, messages.ROLE_UNSPECIFIED)
+
+
 def listed(world: World, principal: Principal | None) -> list[messages.DiagramSession]:
     response = world.call("ListSessions", messages.ListSessionsRequest(principal=principal))
     return [session for session in response.sessions if session.threat_model_id == world.threat_model_id]
@@ -58,8 +75,12 @@ def close(world: World, session_id: str, **keys: Any) -> bool:
 
 
 def test_a_session_that_may_be_absent_is_answered_without_an_id(world: World) -> None:
-    identity = {"threat_model_id": world.threat_model_id, "diagram_id": world.diagram_id}
-    request = messages.GetSessionRequest(principal=world.owner, may_be_absent=True, **identity)
+    request = messages.GetSessionRequest(
+        threat_model_id=world.threat_model_id,
+        diagram_id=world.diagram_id,
+        principal=world.owner,
+        may_be_absent=True,
+    )
     absent = world.call("GetSession", request)
     assert (absent.session_id, absent.diagram_id, absent.HasField("host")) == ("", world.diagram_id, False)
     request.threat_model_id = str(uuid.uuid4())
@@ -216,3 +237,18 @@ def waits_for_lock(world: World) -> None:
     with world.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         while connection.exec_driver_sql(waiting).first() is None:
             assert time.monotonic() < deadline
+
+
+def test_sessions_are_listed_by_id_and_by_idleness(world: World) -> None:
+    session = world.open().session
+    stranger = world.new_principal("stranger")
+
+    def found(**request: Any) -> list[str]:
+        answer = world.call("ListSessions", messages.ListSessionsRequest(**request))
+        return [known.session_id for known in answer.sessions]
+
+    assert found(principal=world.owner, session_id=session.session_id) == [session.session_id]
+    assert found(principal=world.owner, session_id=str(uuid.uuid4())) == []
+    assert found(principal=stranger, session_id=session.session_id) == []
+    assert session.session_id in found(idle_since=session.last_activity_at)
+    assert session.session_id not in found(idle_since=session.last_activity_at - 1)
