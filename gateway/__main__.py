@@ -1,13 +1,18 @@
 """`python -m gateway`: serves HTTP and WebSockets until SIGTERM."""
 
+import asyncio
 import signal
 import socket
 import sys
+from functools import partial
 from math import ceil
+from typing import cast
 
 import uvicorn
 
 from gateway.app import create_app
+from gateway.connection_bounds import Bounds
+from gateway.http_protocol import BoundedHttpProtocol
 from gateway.sockets.protocol import RoomWebSocketProtocol
 from services.shared import garbage, metrics
 from services.shared.settings import Settings
@@ -25,7 +30,7 @@ def main() -> int:
 def _serve(configuration: Settings) -> None:
     """Serves until SIGTERM or SIGINT. Raises CannotStart."""
     try:
-        application = create_app(configuration)
+        bounds = Bounds.of(configuration)
     except ValueError as error:
         raise CannotStart(f"the setting TMI_TRUSTED_PROXIES is wrong: {error}. Correct it and start again.") from error
     try:
@@ -35,12 +40,13 @@ def _serve(configuration: Settings) -> None:
         raise CannotStart(
             f"cannot listen on {where} ({error.strerror}). Stop what uses it, or set TMI_SERVER_PORT to another port."
         ) from error
+    application = create_app(configuration)
     metrics.serve(configuration.server_interface, configuration.metrics_port)
     server = uvicorn.Server(
         uvicorn.Config(
             application,
             loop="uvloop",
-            http="httptools",
+            http=cast(type[asyncio.Protocol], partial(BoundedHttpProtocol, bounds=bounds)),
             ws=RoomWebSocketProtocol,
             ws_max_size=configuration.websocket_max_message_bytes,
             ws_per_message_deflate=False,

@@ -19,30 +19,35 @@ _CONTENT_SECURITY_POLICY = (
     b"connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 )
 _STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+_ALWAYS_OVER_TLS = [*_HEADERS, _STRICT_TRANSPORT]
+
+
+def mark(headers: RawHeaders, *, tls: bool = False) -> None:
+    """Adds the headers; a policy for caching or content that the answer brings stays.
+
+    HSTS (RFC 6797) is only promised when clients come over TLS.
+    """
+    names = [name for name, _ in headers]
+    headers += _ALWAYS_OVER_TLS if tls else _HEADERS
+    if b"cache-control" not in names:
+        headers.append(_CACHE_CONTROL)
+    if b"content-security-policy" not in names:
+        headers.append(_CONTENT_SECURITY_POLICY)
 
 
 class SecurityHeaders:
-    """Adds the headers; a policy for caching or content that the answer brings stays.
-
-    HSTS (RFC 6797) is only promised when this process terminates TLS.
-    """
+    """Marks every answer."""
 
     def __init__(self, app: ASGIApp, *, tls: bool) -> None:
         self._app = app
-        self._always = [*_HEADERS, _STRICT_TRANSPORT] if tls else _HEADERS
+        self._tls = tls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers: RawHeaders = message["headers"]
-                names = [name for name, _ in headers]
-                headers += self._always
-                if b"cache-control" not in names:
-                    headers.append(_CACHE_CONTROL)
-                if b"content-security-policy" not in names:
-                    headers.append(_CONTENT_SECURITY_POLICY)
+                mark(message["headers"], tls=self._tls)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -76,6 +76,13 @@ class Settings(BaseSettings):
     cors_allowed_origins: OriginList = []
     websocket_allowed_origins: OriginList = []
     max_body_bytes: int = 5 * 1024 * 1024
+    max_head_bytes: int = 64 * 1024
+    max_header_fields: int = 100
+    max_unread_bytes: int = 256 * 1024 * 1024
+    max_connections_per_address: int = 512
+    head_timeout_seconds: float = 15.0
+    body_timeout_seconds: float = 30.0
+    write_timeout_seconds: float = 30.0
     websocket_max_message_bytes: int = 64 * 1024
     websocket_queue_messages: int = 256
     request_timeout_seconds: float = 30.0

@@ -1,12 +1,9 @@
 """The gateway as a process: how it starts, serves, refuses to start and stops."""
 
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,93 +12,19 @@ import httpx
 import pytest
 
 from tests.gateway.echo_services import EchoServices
+from tests.gateway.process import Process, StartGateway, free_port
 
 pytestmark = pytest.mark.anyio
 
 
-class Process:
-    """`python -m gateway` with its stderr in a file."""
-
-    def __init__(self, project: Path, directory: Path, environment: dict[str, str]) -> None:
-        self._log = directory / "stderr"
-        with self._log.open("wb") as output:
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "gateway"],
-                cwd=project,
-                env=os.environ
-                | {"PYTHONPATH": f"{project}:{project / 'build/stubs'}", "TMI_BUILD_MODE": "test"}
-                | environment,
-                stderr=output,
-            )
-
-    @property
-    def stderr(self) -> str:
-        return self._log.read_text()
-
-    async def ended(self) -> int:
-        with anyio.fail_after(30):
-            while (code := self.popen.poll()) is None:  # noqa: ASYNC110 - what happens elsewhere sets no event here
-                await anyio.sleep(0.01)
-        return code
-
-
-@pytest.fixture
-def processes() -> Iterator[list[Process]]:
-    started: list[Process] = []
-    yield started
-    for process in started:
-        if process.popen.poll() is None:
-            process.popen.kill()
-        process.popen.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-@pytest.fixture
-def free_port() -> int:
-    return _free_port()
-
-
 @pytest.fixture
 def metrics_port() -> int:
-    return _free_port()
+    return free_port()
 
 
 @pytest.fixture
-async def gateway(
-    services: EchoServices,
-    project: Path,
-    tmp_path: Path,
-    processes: list[Process],
-    free_port: int,
-    metrics_port: int,
-) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
-    address = f"127.0.0.1:{services.port}"
-    names = ("AUTH", "THREAT_MODEL", "COLLABORATION", "HEALTH")
-    environment = {f"TMI_{name}_ADDRESS": address for name in names}
-    environment |= {"TMI_SERVER_PORT": str(free_port), "TMI_MAX_BODY_BYTES": "100000", "TMI_DRAIN_SECONDS": "1"}
-    environment["TMI_METRICS_PORT"] = str(metrics_port)
-    process = Process(project, tmp_path, environment)
-    processes.append(process)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{free_port}") as client:
-        with anyio.fail_after(30):
-            while not await _is_ready(client, services):
-                assert process.popen.poll() is None, process.stderr
-                await anyio.sleep(0.02)
-        services.calls.clear()
-        yield process, client
-
-
-async def _is_ready(client: httpx.AsyncClient, services: EchoServices) -> bool:
-    try:
-        return (await client.get("/me", headers=services.authorization())).status_code == 200
-    except httpx.TransportError:
-        return False
+async def gateway(start_gateway: StartGateway, metrics_port: int) -> tuple[Process, httpx.AsyncClient]:
+    return await start_gateway(TMI_MAX_BODY_BYTES="100000", TMI_DRAIN_SECONDS="1", TMI_METRICS_PORT=str(metrics_port))
 
 
 async def test_serves_over_real_sockets_and_stops_when_told(
@@ -184,13 +107,12 @@ async def test_a_failure_to_start_is_one_line(
     project: Path,
     tmp_path: Path,
     processes: list[Process],
-    free_port: int,
     environment: dict[str, str],
     reason: str,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         busy: Any = taken.getsockname()[1]
-        filled = {name: value.format(busy=busy, free=free_port) for name, value in environment.items()}
+        filled = {name: value.format(busy=busy, free=free_port()) for name, value in environment.items()}
         process = Process(project, tmp_path, filled)
         processes.append(process)
         assert await process.ended() == 1
