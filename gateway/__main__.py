@@ -13,6 +13,7 @@ import uvicorn
 from gateway.app import create_app
 from gateway.connection_bounds import Bounds
 from gateway.http_protocol import BoundedHttpProtocol
+from gateway.server import Server
 from gateway.sockets.protocol import RoomWebSocketProtocol
 from services.shared import garbage, metrics
 from services.shared.settings import Settings
@@ -42,7 +43,7 @@ def _serve(configuration: Settings) -> None:
         ) from error
     application = create_app(configuration)
     metrics.serve(configuration.server_interface, configuration.metrics_port)
-    server = uvicorn.Server(
+    server = Server(
         uvicorn.Config(
             application,
             loop="uvloop",
@@ -58,7 +59,9 @@ def _serve(configuration: Settings) -> None:
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=ceil(configuration.drain_seconds),
-        )
+        ),
+        announce=application.readiness.stop,
+        delay_seconds=configuration.shutdown_delay_seconds,
     )
     garbage.settle()
     # uvicorn raises the signal that stopped it again when it has drained: that is a good end.

@@ -28,6 +28,7 @@ from gateway.middleware.strict_json import StrictJsonGate
 from gateway.middleware.trailing_slash import TrailingSlash
 from gateway.middleware.unicode import UnicodeGate
 from gateway.public_url import PublicUrl
+from gateway.readiness import Readiness
 from gateway.revocations import Revocations
 from gateway.routes import Routes
 from gateway.signing_keys import SigningKeys
@@ -42,17 +43,19 @@ from tmi.auth.v1.directory_pb2_grpc import DirectoryStub
 logger = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings) -> ASGIApp:
+def create_app(settings: Settings) -> "Application":
     """The application for an ASGI server with lifespan: what it needs is opened at start-up and closed at the end.
 
     Raises ValueError for settings that make no sense.
     """
     TrustedProxies(settings.trusted_proxies)
-    return _Lifespan(settings)
+    return Application(settings)
 
 
 @asynccontextmanager
-async def serving(settings: Settings, operations: Iterable[HttpOperation] | None = None) -> AsyncIterator[ASGIApp]:
+async def serving(
+    settings: Settings, operations: Iterable[HttpOperation] | None = None, readiness: Readiness | None = None
+) -> AsyncIterator[ASGIApp]:
     """The application for HTTP and WebSocket scopes with everything it needs, for as long as the context lasts."""
     declared = list(http_operations() if operations is None else operations)
     async with AsyncExitStack() as stack:
@@ -72,7 +75,8 @@ async def serving(settings: Settings, operations: Iterable[HttpOperation] | None
             stack.push_async_callback(_cancel, asyncio.create_task(forever))
         sockets = SocketApp(settings, channels["collaboration"], revocations)
         stack.push_async_callback(sockets.close)
-        yield _Dispatch(_http_app(settings, declared, channels, TokenVerifier(keys, revocations)), sockets)
+        verifier = TokenVerifier(keys, revocations)
+        yield _Dispatch(_http_app(settings, declared, channels, verifier, readiness or Readiness()), sockets)
 
 
 def _http_app(
@@ -80,6 +84,7 @@ def _http_app(
     operations: list[HttpOperation],
     channels: dict[str, grpc.aio.Channel],
     verifier: TokenVerifier,
+    readiness: Readiness,
 ) -> ASGIApp:
     """The stages of a request, the first one last.
 
@@ -107,7 +112,7 @@ def _http_app(
     app = AcceptGate(app)
     app = TrailingSlash(app, routes, public_url)
     app = Routing(app, routes)
-    app = LocalAnswers(app, {LIVENESS_PATH: LIVENESS, OPENAPI_PATH: openapi.document(operations)})
+    app = LocalAnswers(app, {LIVENESS_PATH: LIVENESS, OPENAPI_PATH: openapi.document(operations)}, readiness)
     app = Recovery(app)
     app = Cors(app, settings.cors_allowed_origins)
     app = SecurityHeaders(app, tls=settings.server_tls_enabled)
@@ -132,20 +137,22 @@ class _Dispatch:
             await self._sockets(scope, receive, send)
 
 
-class _Lifespan:
+class Application:
     """Opens the application when the server starts and closes it when the server stops."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._app: ASGIApp | None = None
+        self.readiness = Readiness()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles a scope of any type."""
         if scope["type"] != "lifespan":
             assert self._app is not None, "the server did not run the lifespan"
             await self._app(scope, receive, send)
             return
         await receive()
-        async with serving(self._settings) as self._app:
+        async with serving(self._settings, readiness=self.readiness) as self._app:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})

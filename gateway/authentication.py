@@ -10,6 +10,7 @@ import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.exchange import Exchange, exchange_of
+from gateway.readiness import READINESS_PATH
 from gateway.revocations import Revocations
 from gateway.routes import WELL_KNOWN
 from gateway.signing_keys import SigningKeys
@@ -19,7 +20,6 @@ from services.shared.errors import ApiError, unauthorized
 from tmi.principal.v1.principal_pb2 import Principal
 
 ACCESS_COOKIE = "tmi_access_token"
-READINESS_PATH = "/readyz"
 CACHED_TOKENS = 10_000
 
 

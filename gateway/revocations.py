@@ -14,6 +14,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from redis.exceptions import RedisError
 
+from gateway.retries import repeated
 from services.shared.access_token import REVOCATIONS_CHANNEL
 from services.shared.errors import unavailable
 from services.shared.redis_connection import connect_async
@@ -103,8 +104,11 @@ class Revocations:
 
     async def _load(self) -> bool:
         try:
-            answer = await self._directory.ListRevocations(
-                ListRevocationsRequest(), timeout=_CALL_SECONDS, wait_for_ready=True
+            answer = await repeated(
+                lambda seconds: self._directory.ListRevocations(
+                    ListRevocationsRequest(), timeout=seconds, wait_for_ready=True
+                ),
+                _CALL_SECONDS,
             )
         except grpc.RpcError as error:
             logger.warning("cannot read revocations from the auth service", extra={"code": str(error.code())})

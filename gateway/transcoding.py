@@ -15,9 +15,10 @@ from gateway.conditional import is_not_modified
 from gateway.exchange import Exchange, exchange_of
 from gateway.public_url import PublicUrl
 from gateway.responses import ClientDisconnected, RawHeaders, respond
+from gateway.retries import repeated
 from gateway.root import Fallback
 from gateway.routes import Operation, unknown_path
-from services.shared.errors import STATUS_DETAILS_KEY, from_rpc_error
+from services.shared.errors import from_rpc_error
 from services.shared.operations import HttpOperation
 from services.shared.principal import PRINCIPAL_KEY, PUBLIC_URL_KEY, REQUEST_ID_KEY
 from services.shared.rpc import HTTP_HEADER_PREFIX, HTTP_STATUS_KEY
@@ -75,18 +76,17 @@ class Transcoder:
     async def _call(
         self, method: str, rpc_path: str, message: Message, metadata: Metadata, receive: Receive
     ) -> tuple[HttpBody, Any]:
-        """Calls once, and for a read once more when nobody was there to answer."""
-        try:
-            return await self._call_once(rpc_path, message, metadata, receive)
-        except grpc.aio.AioRpcError as error:
-            if method in _READS and error.code() == grpc.StatusCode.UNAVAILABLE and not _is_told_by_service(error):
-                return await self._call_once(rpc_path, message, metadata, receive)
-            raise
+        """Calls the RPC, for a read more than once when nobody was there to answer."""
+        if method in _READS:
+            return await repeated(
+                lambda seconds: self._call_once(rpc_path, message, metadata, receive, seconds), self._timeout_seconds
+            )
+        return await self._call_once(rpc_path, message, metadata, receive, self._timeout_seconds)
 
     async def _call_once(
-        self, rpc_path: str, message: Message, metadata: Metadata, receive: Receive
+        self, rpc_path: str, message: Message, metadata: Metadata, receive: Receive, timeout_seconds: float
     ) -> tuple[HttpBody, Any]:
-        call = self._calls[rpc_path](message, timeout=self._timeout_seconds, metadata=metadata)
+        call = self._calls[rpc_path](message, timeout=timeout_seconds, metadata=metadata)
         watch = _DisconnectWatch(call, receive)
         try:
             reply = await call
@@ -133,12 +133,6 @@ def _callable(operation: HttpOperation, channels: Mapping[str, grpc.aio.Channel]
     stub = getattr(module, f"{service.name}Stub")(channels[operation.service])
     method: Call = getattr(stub, operation.method.name)
     return method
-
-
-def _is_told_by_service(error: grpc.aio.AioRpcError) -> bool:
-    """Whether the service itself answered, rather than the connection to it failing."""
-    trailing: Any = error.trailing_metadata() or ()
-    return any(key == STATUS_DETAILS_KEY for key, _ in trailing)
 
 
 async def _answer(exchange: Exchange, send: Send, operation: Operation, reply: HttpBody, trailing: Any) -> None:

@@ -94,6 +94,7 @@ class Settings(BaseSettings):
     metrics_port: int = 0
     grpc_workers: int = 8
     drain_seconds: float = 10.0
+    shutdown_delay_seconds: float = 5.0
     log_level: str = "info"
 
     # Where the services are. Several replicas are separated by commas.
@@ -133,6 +134,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _development_defaults(self) -> "Settings":
         if self.build_mode != "production":
+            if "shutdown_delay_seconds" not in self.model_fields_set:
+                self.shutdown_delay_seconds = 0.0
             self.cors_allowed_origins = self.cors_allowed_origins or list(_DEVELOPMENT_ORIGINS)
             self.oauth_client_callback_allowlist = self.oauth_client_callback_allowlist or [
                 origin + path for origin in _DEVELOPMENT_ORIGINS for path in _DEVELOPMENT_CALLBACK_PATHS

@@ -117,3 +117,26 @@ async def test_a_failure_to_start_is_one_line(
         processes.append(process)
         assert await process.ended() == 1
     assert re.fullmatch(reason + r".*\n", process.stderr)
+
+
+async def test_readiness_fails_before_anything_else_does(start_gateway: StartGateway, services: EchoServices) -> None:
+    process, client = await start_gateway(TMI_SHUTDOWN_DELAY_SECONDS="600", TMI_DRAIN_SECONDS="1")
+    assert (await client.get("/readyz")).status_code == 200
+    process.popen.send_signal(signal.SIGTERM)
+    with anyio.fail_after(30):
+        while (await client.get("/readyz")).status_code != 503:
+            await anyio.lowlevel.checkpoint()
+    async with httpx.AsyncClient(base_url=client.base_url) as newcomer:
+        assert (await newcomer.get("/me", headers=services.authorization())).status_code == 200
+        assert (await newcomer.get("/livez")).status_code == 200
+        assert (await newcomer.get("/readyz")).json()["error"] == "service_unavailable"
+    process.popen.send_signal(signal.SIGTERM)
+    assert await process.ended() == 0
+    assert "Traceback" not in process.stderr
+
+
+async def test_the_delay_ends_by_itself(start_gateway: StartGateway) -> None:
+    process, _ = await start_gateway(TMI_SHUTDOWN_DELAY_SECONDS="0.2", TMI_DRAIN_SECONDS="1")
+    process.popen.send_signal(signal.SIGTERM)
+    assert await process.ended() == 0
+    assert '"stopping"' in process.stderr
