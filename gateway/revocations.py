@@ -122,7 +122,7 @@ class Revocations:
         retry = FIRST_RETRY_SECONDS
         while True:
             try:
-                async with connect_async(self._redis_url) as redis, redis.pubsub() as subscription:
+                async with connect_async(self._redis_url, retries=0) as redis, redis.pubsub() as subscription:
                     await subscription.subscribe(REVOCATIONS_CHANNEL)
                     # What was published while nobody listened is in the list.
                     await self._load()

@@ -13,7 +13,7 @@ def _failure(code: grpc.StatusCode, *, told: bool = False) -> grpc.aio.AioRpcErr
     trailing = grpc.aio.Metadata()
     if told:
         trailing.add(STATUS_DETAILS_KEY, unavailable("no store").status_details())
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing)
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, None, None)
 
 
 class _Call:
