@@ -14,7 +14,7 @@ from gateway.exchange import EXCHANGE_KEY, Exchange
 from gateway.local_answers import LIVENESS, LIVENESS_PATH, OPENAPI_PATH, LocalAnswers
 from gateway.middleware.accept import AcceptGate
 from gateway.middleware.access_log import AccessLog
-from gateway.middleware.body import BodyReader
+from gateway.middleware.body import BodyBudget, BodyReader
 from gateway.middleware.content_type import ContentTypeGate
 from gateway.middleware.cors import Cors
 from gateway.middleware.duplicate_headers import DuplicateHeaderGate
@@ -101,10 +101,16 @@ def _http_app(
         timeout_seconds=settings.request_timeout_seconds,
         root_fallback=root.fallback(settings),
     )
-    app = Authentication(app, verifier)
+    app = authentication = Authentication(app, verifier)
     app = StrictJsonGate(app)
     app = UnicodeGate(app)
-    app = BodyReader(app, max_bytes=settings.max_body_bytes, timeout_seconds=settings.request_timeout_seconds)
+    app = BodyReader(
+        app,
+        admit=authentication.identify,
+        budget=BodyBudget(settings.max_buffered_body_bytes),
+        max_bytes=settings.max_body_bytes,
+        timeout_seconds=settings.body_timeout_seconds,
+    )
     app = ContentTypeGate(app)
     app = DuplicateHeaderGate(app)
     app = PathParameterGate(app)

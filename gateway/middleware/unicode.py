@@ -4,6 +4,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import unicode_text
 from gateway.exchange import exchange_of
+from gateway.large_bodies import off_loop
 from gateway.middleware.body import is_json
 
 
@@ -17,5 +18,5 @@ class UnicodeGate:
         """Handles one request."""
         exchange = exchange_of(scope)
         if is_json(exchange):
-            exchange.body = unicode_text.normalised(exchange.body)
+            exchange.body = await off_loop(unicode_text.normalised, exchange.body)
         await self._app(scope, receive, send)

@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     cors_allowed_origins: OriginList = []
     websocket_allowed_origins: OriginList = []
     max_body_bytes: int = 5 * 1024 * 1024
+    max_buffered_body_bytes: int = 256 * 1024 * 1024
     max_head_bytes: int = 64 * 1024
     max_header_fields: int = 100
     max_unread_bytes: int = 256 * 1024 * 1024

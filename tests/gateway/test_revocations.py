@@ -198,7 +198,7 @@ async def test_what_was_published_while_the_connection_was_lost_takes_effect(
         await _until(lambda: publisher.pubsub_numsub(REVOCATIONS_CHANNEL)[0][1] == 1)
         await _until(lambda: services.revocation_reads == 2)
         services.revocations = [_revocation(TOKEN, "token-1")]
-        publisher.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        publisher.client_kill_filter(_type="pubsub")
         await _until(lambda: revocations.is_revoked(PRINCIPAL))
         publisher.close()
 
