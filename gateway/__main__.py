@@ -1,6 +1,7 @@
 """`python -m gateway`: serves HTTP and WebSockets until SIGTERM."""
 
 import asyncio
+import logging
 import signal
 import socket
 import sys
@@ -18,6 +19,8 @@ from gateway.sockets.protocol import RoomWebSocketProtocol
 from services.shared import garbage, metrics
 from services.shared.settings import Settings
 from services.shared.startup import CannotStart, run
+
+logger = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections, so that they and not we end one (a race otherwise)."""
@@ -41,6 +44,8 @@ def _serve(configuration: Settings) -> None:
         raise CannotStart(
             f"cannot listen on {where} ({error.strerror}). Stop what uses it, or set TMI_SERVER_PORT to another port."
         ) from error
+    if configuration.build_mode == "production" and not configuration.public_url:
+        logger.warning("TMI_PUBLIC_URL is not set", extra={"assumed": configuration.base_url})
     application = create_app(configuration)
     metrics.serve(configuration.server_interface, configuration.metrics_port)
     server = Server(

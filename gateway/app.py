@@ -18,6 +18,7 @@ from gateway.middleware.body import BodyBudget, BodyReader
 from gateway.middleware.content_type import ContentTypeGate
 from gateway.middleware.cors import Cors
 from gateway.middleware.duplicate_headers import DuplicateHeaderGate
+from gateway.middleware.foreign_pages import ForeignPageGate
 from gateway.middleware.methods import MethodGate
 from gateway.middleware.path_parameters import PathParameterGate
 from gateway.middleware.recovery import Recovery
@@ -93,7 +94,12 @@ def _http_app(
     """
     routes = Routes(operations)
     proxies = TrustedProxies(settings.trusted_proxies)
-    public_url = PublicUrl(settings.public_url, proxies, tls=settings.server_tls_enabled)
+    public_url = PublicUrl(
+        settings.public_url,
+        proxies,
+        tls=settings.server_tls_enabled,
+        fallback=settings.base_url if settings.build_mode == "production" else "",
+    )
     app: ASGIApp = Transcoder(
         channels,
         operations,
@@ -102,11 +108,17 @@ def _http_app(
         root_fallback=root.fallback(settings),
     )
     app = authentication = Authentication(app, verifier)
+    app = foreign_pages = ForeignPageGate(app, public_url, settings.cors_allowed_origins)
+
+    async def admit(exchange: Exchange) -> None:
+        foreign_pages.check(exchange)
+        await authentication.identify(exchange)
+
     app = StrictJsonGate(app)
     app = UnicodeGate(app)
     app = BodyReader(
         app,
-        admit=authentication.identify,
+        admit=admit,
         budget=BodyBudget(settings.max_buffered_body_bytes),
         max_bytes=settings.max_body_bytes,
         timeout_seconds=settings.body_timeout_seconds,
@@ -116,7 +128,7 @@ def _http_app(
     app = PathParameterGate(app)
     app = MethodGate(app)
     app = AcceptGate(app)
-    app = TrailingSlash(app, routes, public_url)
+    app = TrailingSlash(app, routes)
     app = Routing(app, routes)
     app = LocalAnswers(app, {LIVENESS_PATH: LIVENESS, OPENAPI_PATH: openapi.document(operations)}, readiness)
     app = Recovery(app)

@@ -59,6 +59,7 @@ ReplicaList = Annotated[CommaList, AfterValidator(_require_ip_addresses)]
 
 _DEVELOPMENT_ORIGINS = ("http://localhost:4200", "http://localhost:8079")
 _DEVELOPMENT_CALLBACK_PATHS = ("/oauth2/callback", "/oauth2/link/callback")
+_CALLBACK_PATH = "/oauth2/callback"
 
 
 class Settings(BaseSettings):
@@ -142,6 +143,16 @@ class Settings(BaseSettings):
                 origin + path for origin in _DEVELOPMENT_ORIGINS for path in _DEVELOPMENT_CALLBACK_PATHS
             ]
         return self
+
+    @property
+    def base_url(self) -> str:
+        """The URL under which clients see this system: the public one, else that of the login's callback."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        if self.oauth_callback_url.endswith(_CALLBACK_PATH):
+            return self.oauth_callback_url.removesuffix(_CALLBACK_PATH)
+        parts = urlsplit(self.oauth_callback_url)
+        return f"{parts.scheme}://{parts.netloc}"
 
     @property
     def allowed_socket_origins(self) -> list[str]:

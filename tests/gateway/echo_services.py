@@ -116,12 +116,11 @@ class EchoServices:
     def settings(self, **changes: Any) -> Settings:
         address = [f"127.0.0.1:{self.port}"]
         return Settings(
-            build_mode="test",
             auth_address=address,
             threat_model_address=address,
             collaboration_address=address,
             health_address=address,
-            **changes,
+            **({"build_mode": "test"} | changes),
         )
 
     def authorization(self, **changes: Any) -> dict[str, str]:

@@ -18,7 +18,6 @@ from services.shared.principal import Call
 from services.shared.rpc import Reply
 from services.shared.settings import Settings
 
-_CALLBACK_PATH = "/oauth2/callback"
 _SCOPES = ["openid", "profile", "email"]
 
 
@@ -29,7 +28,7 @@ class Discovery:
         self._settings = settings
         self._keys = keys
         self._issuer = issuer_of(settings)
-        self._base = _base_url(settings, self._issuer)
+        self._base = settings.base_url
 
     def list_providers(self, request: object, call: Call) -> Reply:  # noqa: ARG002
         """The identity providers a login page can offer."""
@@ -101,14 +100,6 @@ class Discovery:
             "code_challenge_methods_supported": [pkce.METHOD],
             "scopes_supported": _SCOPES,
         }
-
-
-def _base_url(settings: Settings, issuer: str) -> str:
-    if settings.public_url:
-        return settings.public_url.rstrip("/")
-    if settings.oauth_callback_url.endswith(_CALLBACK_PATH):
-        return settings.oauth_callback_url.removesuffix(_CALLBACK_PATH)
-    return issuer
 
 
 def _cacheable(document: dict[str, Any]) -> Reply:
