@@ -18,7 +18,7 @@ def check(body: bytes) -> None:
     """Raises ApiError 400 unless the body is one JSON text without duplicate names, nested reasonably.
 
     A duplicate name loses the colon after the first one when the parsed value is written again, and
-    text that `unicode_text.normalised` returned has no other way to gain or lose a colon. Counting
+    text that `unicode_text.normalised_json` returned has no other way to gain or lose a colon. Counting
     them costs a tenth of a parser that looks at every name. The value is written inside enough
     arrays that the encoder's own depth limit becomes ours.
     """
