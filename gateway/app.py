@@ -32,6 +32,7 @@ from gateway.public_url import PublicUrl
 from gateway.readiness import Readiness
 from gateway.revocations import Revocations
 from gateway.routes import Routes
+from gateway.session_roles import SessionRoles
 from gateway.signing_keys import SigningKeys
 from gateway.sockets.app import SocketApp
 from gateway.transcoding import Transcoder
@@ -76,7 +77,7 @@ async def serving(
             stack.push_async_callback(_cancel, asyncio.create_task(forever))
         sockets = SocketApp(settings, channels["collaboration"], revocations)
         stack.push_async_callback(sockets.close)
-        verifier = TokenVerifier(keys, revocations)
+        verifier = TokenVerifier(keys, revocations, SessionRoles(directory, revocations))
         yield _Dispatch(_http_app(settings, declared, channels, verifier, readiness or Readiness()), sockets)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from uuid import UUID
 
 from services.shared.errors import forbidden, unauthorized
 from services.shared.operations import HttpOperation
@@ -76,6 +77,11 @@ def metadata_for(call: Call) -> tuple[tuple[str, str | bytes], ...]:
     if call.principal is not None:
         metadata.append((PRINCIPAL_KEY, call.principal.SerializeToString()))
     return tuple(metadata)
+
+
+def group_ids(principal: Principal) -> list[str]:
+    """Ids of every group the caller is in, `everyone` first, as text."""
+    return [EVERYONE_GROUP_ID, *(str(UUID(bytes=identifier)) for identifier in principal.group_ids)]
 
 
 def user_object(principal: Principal) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from sqlalchemy import ColumnElement, ScalarSelect, bindparam, func, select
 
 from services.shared.errors import ApiError, forbidden, not_found
-from services.shared.principal import EVERYONE_GROUP_ID
+from services.shared.principal import group_ids
 from services.shared.sql_dialect import UuidList, is_one_of
 from services.threat_model.access.tables import OWNER, READER, WRITER, threat_model_access
 from tmi.options.v1.options_pb2 import Gate
@@ -18,11 +18,8 @@ PRINCIPAL_IDS = "principal_ids"
 
 
 def principal_ids(principal: Principal) -> list[str]:
-    """Value of PRINCIPAL_IDS: the user, the groups of the token, and everyone."""
-    ids = [principal.user_id, *principal.group_ids]
-    if EVERYONE_GROUP_ID not in ids:
-        ids.append(EVERYONE_GROUP_ID)
-    return ids
+    """Value of PRINCIPAL_IDS: the user, the user's groups, and everyone."""
+    return [principal.user_id, *group_ids(principal)]
 
 
 def is_callers() -> ColumnElement[bool]:
