@@ -4,7 +4,7 @@ import base64
 import hashlib
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -68,7 +68,7 @@ class TokenVerifier:
             roles = await self._session_roles.of(verified.principal)
         except ApiError as error:
             raise invalid_token() if error.status == 401 else error from error
-        return replace(verified, serialized_principal=verified.serialized_principal + roles)
+        return VerifiedToken(verified.principal, verified.serialized_principal + roles, verified.expires_at)
 
     def require(self) -> None:
         """Raises ApiError 503 as long as no token can be verified: this gateway is not ready then."""

@@ -10,9 +10,10 @@ Default_Ignorable_Code_Points are refused, except where a script's spelling or a
 - joiners and tags inside emoji sequences, variation selectors after a base (Unicode Technical
   Standard 51), the vowel separator of Mongolian, the grapheme joiner between Hebrew points.
 
-What pasting leaves behind and nobody sees or means (byte order mark, zero-width space, soft
-hyphen, vertical tab) is dropped. The result is in NFC (Unicode Standard Annex 15), so that equal
-texts are equal strings everywhere behind this point. All of it takes linear time.
+What pasting and typing leave behind and nobody sees or means (byte order mark, zero-width space,
+soft hyphen, vertical tab, a non-joiner behind another one or at the end of a cursive word) is
+dropped. The result is in NFC (Unicode Standard Annex 15), so that equal texts are equal strings
+everywhere behind this point. All of it takes linear time.
 """
 
 import re
@@ -35,6 +36,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _ALLOWED_CONTROLS = frozenset("\t\n\r")
 _REQUIRED_ESCAPES = {'"': '\\"', "\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _VERTICAL_TAB = "\v"
+_NON_JOINER = "\u200c"
 _DROPPED = re.compile("[\ufeff\u200b\u00ad]+")
 
 
@@ -49,6 +51,9 @@ _SUSPECT = regex.compile(
 # Searching with this one is slow: it is only shown the places that the other one finds.
 _CURSIVE = r"[\p{Joining_Type=D}\p{Joining_Type=L}\p{Joining_Type=R}]"
 _TRANSPARENT = r"[\p{Joining_Type=T}--\u034F]{0,8}"
+_IDLE_NON_JOINER = regex.compile(
+    rf"(?<=\u200C)\u200C|(?<={_CURSIVE}{_TRANSPARENT})\u200C++(?!{_TRANSPARENT}{_CURSIVE})", regex.V1
+)
 _INDIC = r"[\u0900-\u0DFF\u0F00-\u0FFF]"
 _BASE = r'[[\p{L}\p{N}\p{S}\p{P}]--[\p{Latin}\p{Greek}\p{Cyrillic}"\\]]'
 _TAG = r"[\U000E0030-\U000E0039\U000E0061-\U000E007A]"
@@ -125,6 +130,8 @@ def normalised_json(body: bytes) -> bytes:
 
 
 def _normalised(text: str) -> str:
+    if _NON_JOINER in text:
+        text = _IDLE_NON_JOINER.sub("", text)
     if run := _RUN.search(text):
         raise _refused(run.group()[: MOST_MARKS + 1])
     text = unicodedata.normalize("NFC", text)

@@ -270,3 +270,17 @@ async def test_a_refused_handshake_is_answered_and_logged_without_its_ticket(
     lines = [json.loads(line) for line in process.stderr.splitlines()]
     assert not [line for line in lines if line["level"] in ("error", "warning")]
     assert [line for line in lines if str(expected) in line["msg"] or line.get("status") == expected]
+
+
+async def test_a_socket_counts_as_long_as_it_lasts(start_gateway: StartGateway) -> None:
+    _, client = await start_gateway(TMI_MAX_CONNECTIONS_PER_ADDRESS="3")
+    await client.aclose()
+    for _ in range(10):
+        with anyio.fail_after(30):
+            while True:
+                async with await _connect(client) as stream:
+                    await stream.send((HANDSHAKE + KEY).replace(b"?ticket=secret-ticket", b"") + b"\r\n")
+                    # The connection before may still be counted for a moment.
+                    if not (answer := await _read_to_end(stream)).startswith(b"HTTP/1.1 429"):
+                        break
+        assert answer.startswith(b"HTTP/1.1 401")
