@@ -1,17 +1,26 @@
 """`python -m gateway`: serves HTTP and WebSockets until SIGTERM."""
 
+import asyncio
+import logging
 import signal
 import socket
 import sys
+from functools import partial
 from math import ceil
+from typing import cast
 
 import uvicorn
 
 from gateway.app import create_app
+from gateway.connection_bounds import Bounds
+from gateway.http_protocol import BoundedHttpProtocol
+from gateway.server import Server
 from gateway.sockets.protocol import RoomWebSocketProtocol
 from services.shared import garbage, metrics
 from services.shared.settings import Settings
 from services.shared.startup import CannotStart, run
+
+logger = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections, so that they and not we end one (a race otherwise)."""
@@ -25,7 +34,7 @@ def main() -> int:
 def _serve(configuration: Settings) -> None:
     """Serves until SIGTERM or SIGINT. Raises CannotStart."""
     try:
-        application = create_app(configuration)
+        bounds = Bounds.of(configuration)
     except ValueError as error:
         raise CannotStart(f"the setting TMI_TRUSTED_PROXIES is wrong: {error}. Correct it and start again.") from error
     try:
@@ -35,12 +44,15 @@ def _serve(configuration: Settings) -> None:
         raise CannotStart(
             f"cannot listen on {where} ({error.strerror}). Stop what uses it, or set TMI_SERVER_PORT to another port."
         ) from error
+    if configuration.build_mode == "production" and not configuration.public_url:
+        logger.warning("TMI_PUBLIC_URL is not set", extra={"assumed": configuration.base_url})
+    application = create_app(configuration)
     metrics.serve(configuration.server_interface, configuration.metrics_port)
-    server = uvicorn.Server(
+    server = Server(
         uvicorn.Config(
             application,
             loop="uvloop",
-            http="httptools",
+            http=cast(type[asyncio.Protocol], partial(BoundedHttpProtocol, bounds=bounds)),
             ws=RoomWebSocketProtocol,
             ws_max_size=configuration.websocket_close_above_bytes,
             ws_per_message_deflate=False,
@@ -52,7 +64,9 @@ def _serve(configuration: Settings) -> None:
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=ceil(configuration.drain_seconds),
-        )
+        ),
+        announce=application.readiness.stop,
+        delay_seconds=configuration.shutdown_delay_seconds,
     )
     garbage.settle()
     # uvicorn raises the signal that stopped it again when it has drained: that is a good end.

@@ -14,10 +14,11 @@ from gateway.local_answers import LIVENESS, LIVENESS_PATH, OPENAPI_PATH, LocalAn
 from gateway.middleware.accept import AcceptGate
 from gateway.middleware.access_log import AccessLog
 from gateway.middleware.authentication import Authentication
-from gateway.middleware.body import BodyReader
+from gateway.middleware.body import BodyBudget, BodyReader
 from gateway.middleware.content_type import ContentTypeGate
 from gateway.middleware.cors import Cors
 from gateway.middleware.duplicate_headers import DuplicateHeaderGate
+from gateway.middleware.foreign_pages import ForeignPageGate
 from gateway.middleware.methods import MethodGate
 from gateway.middleware.path_parameters import PathParameterGate
 from gateway.middleware.recovery import Recovery
@@ -28,8 +29,10 @@ from gateway.middleware.strict_json import StrictJsonGate
 from gateway.middleware.trailing_slash import TrailingSlash
 from gateway.middleware.unicode import UnicodeGate
 from gateway.public_url import PublicUrl
+from gateway.readiness import Readiness
 from gateway.revocations import Revocations
 from gateway.routes import Routes
+from gateway.session_roles import SessionRoles
 from gateway.signing_keys import SigningKeys
 from gateway.sockets.app import SocketApp
 from gateway.tokens import TokenVerifier
@@ -43,17 +46,17 @@ from tmi.auth.v1.directory_pb2_grpc import DirectoryStub
 logger = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings) -> ASGIApp:
+def create_app(settings: Settings) -> "Application":
     """The application for an ASGI server with lifespan: what it needs is opened at start-up and closed at the end.
 
     Raises ValueError for settings that make no sense, CannotStart for declarations that cannot be followed.
     """
     TrustedProxies(settings.trusted_proxies)
-    return _Lifespan(settings, Routes(http_operations()))
+    return Application(settings, Routes(http_operations()))
 
 
 @asynccontextmanager
-async def serving(settings: Settings, routes: Routes) -> AsyncIterator[ASGIApp]:
+async def serving(settings: Settings, routes: Routes, readiness: Readiness | None = None) -> AsyncIterator[ASGIApp]:
     """The application for HTTP and WebSocket scopes with everything it needs, for as long as the context lasts."""
     async with AsyncExitStack() as stack:
         channels: dict[str, grpc.aio.Channel] = {}
@@ -72,7 +75,8 @@ async def serving(settings: Settings, routes: Routes) -> AsyncIterator[ASGIApp]:
             stack.push_async_callback(_cancel, asyncio.create_task(forever))
         sockets = SocketApp(settings, channels["collaboration"], revocations)
         stack.push_async_callback(sockets.close)
-        yield _Dispatch(_http_app(settings, routes, channels, TokenVerifier(keys, revocations)), sockets)
+        verifier = TokenVerifier(keys, revocations, SessionRoles(directory, revocations))
+        yield _Dispatch(_http_app(settings, routes, channels, verifier, readiness or Readiness()), sockets)
 
 
 def _http_app(
@@ -80,6 +84,7 @@ def _http_app(
     routes: Routes,
     channels: dict[str, grpc.aio.Channel],
     verifier: TokenVerifier,
+    readiness: Readiness,
 ) -> ASGIApp:
     """The stages of a request, the first one last.
 
@@ -87,7 +92,12 @@ def _http_app(
     the caller is asked for, and only a known caller learns which paths exist.
     """
     proxies = TrustedProxies(settings.trusted_proxies)
-    public_url = PublicUrl(settings.public_url, proxies, tls=settings.server_tls_enabled)
+    public_url = PublicUrl(
+        settings.public_url,
+        proxies,
+        tls=settings.server_tls_enabled,
+        fallback=settings.base_url if settings.build_mode == "production" else "",
+    )
     app: ASGIApp = Transcoder(
         channels,
         routes.declared,
@@ -96,18 +106,30 @@ def _http_app(
         stream_idle_seconds=settings.stream_idle_timeout_seconds,
         root_fallback=root.fallback(settings),
     )
-    app = Authentication(app, verifier)
+    app = authentication = Authentication(app, verifier)
+    app = foreign_pages = ForeignPageGate(app, public_url, settings.cors_allowed_origins)
+
+    async def admit(exchange: Exchange) -> None:
+        foreign_pages.check(exchange)
+        await authentication.identify(exchange)
+
     app = StrictJsonGate(app)
     app = UnicodeGate(app)
-    app = BodyReader(app, max_bytes=settings.max_body_bytes, timeout_seconds=settings.request_timeout_seconds)
+    app = BodyReader(
+        app,
+        admit=admit,
+        budget=BodyBudget(settings.max_buffered_body_bytes),
+        max_bytes=settings.max_body_bytes,
+        timeout_seconds=settings.body_timeout_seconds,
+    )
     app = ContentTypeGate(app)
     app = DuplicateHeaderGate(app)
     app = PathParameterGate(app)
     app = MethodGate(app)
     app = AcceptGate(app)
-    app = TrailingSlash(app, routes, public_url)
+    app = TrailingSlash(app, routes)
     app = Routing(app, routes)
-    app = LocalAnswers(app, {LIVENESS_PATH: LIVENESS, OPENAPI_PATH: openapi.document(routes.declared)})
+    app = LocalAnswers(app, {LIVENESS_PATH: LIVENESS, OPENAPI_PATH: openapi.document(routes.declared)}, readiness)
     app = Recovery(app)
     app = Cors(app, settings.cors_allowed_origins)
     app = SecurityHeaders(app, tls=settings.server_tls_enabled)
@@ -132,21 +154,23 @@ class _Dispatch:
             await self._sockets(scope, receive, send)
 
 
-class _Lifespan:
+class Application:
     """Opens the application when the server starts and closes it when the server stops."""
 
     def __init__(self, settings: Settings, routes: Routes) -> None:
         self._settings = settings
         self._routes = routes
         self._app: ASGIApp | None = None
+        self.readiness = Readiness()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles a scope of any type."""
         if scope["type"] != "lifespan":
             assert self._app is not None, "the server did not run the lifespan"
             await self._app(scope, receive, send)
             return
         await receive()
-        async with serving(self._settings, self._routes) as self._app:
+        async with serving(self._settings, self._routes, self.readiness) as self._app:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})

@@ -5,31 +5,21 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
-import grpc
 from starlette.types import Receive
 
 from gateway.http_methods import READS
 from gateway.responses import ClientDisconnected, RawHeaders
-from services.shared.errors import STATUS_DETAILS_KEY
+from gateway.retries import repeated
 from services.shared.rpc import HTTP_HEADER_PREFIX, HTTP_STATUS_KEY
 
 Result = TypeVar("Result")
 
 
-async def again_for_reads(method: str, attempt: Callable[[], Awaitable[Result]]) -> Result:
-    """Makes the attempt, and for a read once more when nobody was there to answer."""
-    try:
-        return await attempt()
-    except grpc.aio.AioRpcError as error:
-        if method in READS and error.code() == grpc.StatusCode.UNAVAILABLE and not _is_told_by_service(error):
-            return await attempt()
-        raise
-
-
-def _is_told_by_service(error: grpc.aio.AioRpcError) -> bool:
-    """Whether the service itself answered, rather than the connection to it failing."""
-    trailing: Any = error.trailing_metadata() or ()
-    return any(key == STATUS_DETAILS_KEY for key, _ in trailing)
+async def again_for_reads(method: str, attempt: Callable[[float], Awaitable[Result]], timeout_seconds: float) -> Result:
+    """Makes the attempt, which is given the seconds it has; for a read as often as `repeated` allows."""
+    if method in READS:
+        return await repeated(attempt, timeout_seconds)
+    return await attempt(timeout_seconds)
 
 
 def head_of_answer(metadata: Any, success_status: int) -> tuple[int, RawHeaders]:

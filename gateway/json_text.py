@@ -1,6 +1,7 @@
 """Strict JSON (RFC 8259) with the rules of I-JSON (RFC 7493) about duplicate names."""
 
 import json
+import threading
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ def check(body: bytes) -> None:
     """Raises ApiError 400 unless the body is one JSON text without duplicate names, nested reasonably.
 
     A duplicate name loses the colon after the first one when the parsed value is written again, and
-    text that `unicode_text.normalised` returned has no other way to gain or lose a colon. Counting
+    text that `unicode_text.normalised_json` returned has no other way to gain or lose a colon. Counting
     them costs a tenth of a parser that looks at every name. The value is written inside enough
     arrays that the encoder's own depth limit becomes ours.
     """
@@ -27,7 +28,7 @@ def check(body: bytes) -> None:
         raise _syntax_error(body, error) from error
     if not isinstance(value, dict | list):
         return
-    nest, innermost = _NEST
+    nest, innermost = _NEST.outermost, _NEST.innermost
     innermost.append(value)
     try:
         written = orjson.dumps(nest)
@@ -39,15 +40,17 @@ def check(body: bytes) -> None:
         _check_names(body)
 
 
-def _nest(levels: int) -> tuple[list[Any], list[Any]]:
-    innermost: list[Any] = []
-    nest = innermost
-    for _ in range(levels - 1):
-        nest = [nest]
-    return nest, innermost
+class _Nest(threading.local):
+    """Arrays in each other, of each thread its own: the innermost one takes the value in hand."""
+
+    def __init__(self) -> None:
+        self.innermost: list[Any] = []
+        self.outermost = self.innermost
+        for _ in range(_ENCODER_DEPTH - DEEPEST_NESTING - 1):
+            self.outermost = [self.outermost]
 
 
-_NEST = _nest(_ENCODER_DEPTH - DEEPEST_NESTING)
+_NEST = _Nest()
 
 
 def _syntax_error(body: bytes, error: orjson.JSONDecodeError) -> ApiError:

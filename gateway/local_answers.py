@@ -6,6 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.exchange import exchange_of
 from gateway.http_methods import READS
+from gateway.readiness import READINESS_PATH, Readiness
 from gateway.responses import respond_json
 from services.shared.errors import ApiError
 
@@ -17,15 +18,18 @@ OPENAPI_PATH = "/openapi.json"
 
 
 class LocalAnswers:
-    """Answers `GET` of fixed JSON by path."""
+    """Answers `GET` of fixed JSON by path, and readiness with 503 when this process is about to stop."""
 
-    def __init__(self, app: ASGIApp, answers: Mapping[str, bytes]) -> None:
+    def __init__(self, app: ASGIApp, answers: Mapping[str, bytes], readiness: Readiness) -> None:
         self._app = app
+        self._readiness = readiness
         self._answers = dict(answers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
         answer = self._answers.get(scope["path"])
+        if scope["path"] == READINESS_PATH:
+            self._readiness.require()
         if answer is None:
             await self._app(scope, receive, send)
         elif scope["method"] in READS:

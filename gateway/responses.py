@@ -11,7 +11,6 @@ from services.shared.errors import ApiError
 RawHeaders = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
-_LONGEST_MESSAGE = 1000
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
 _BODILESS = (204, 304)
 
@@ -62,7 +61,7 @@ def error_answer(error: ApiError, request_id: str) -> tuple[RawHeaders, bytes]:
         details = {"context": {"request_id": request_id}}
     document: dict[str, object] = {
         "error": error.code,
-        "error_description": _CONTROL_CHARACTERS.sub(" ", message)[:_LONGEST_MESSAGE],
+        "error_description": _CONTROL_CHARACTERS.sub(" ", message),
     }
     if details:
         document["details"] = details

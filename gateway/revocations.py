@@ -14,6 +14,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from redis.exceptions import RedisError
 
+from gateway.retries import repeated
 from services.shared.access_token import REVOCATIONS_CHANNEL
 from services.shared.errors import unavailable
 from services.shared.redis_connection import connect_async
@@ -103,8 +104,11 @@ class Revocations:
 
     async def _load(self) -> bool:
         try:
-            answer = await self._directory.ListRevocations(
-                ListRevocationsRequest(), timeout=_CALL_SECONDS, wait_for_ready=True
+            answer = await repeated(
+                lambda seconds: self._directory.ListRevocations(
+                    ListRevocationsRequest(), timeout=seconds, wait_for_ready=True
+                ),
+                _CALL_SECONDS,
             )
         except grpc.RpcError as error:
             logger.warning("cannot read revocations from the auth service", extra={"code": str(error.code())})
@@ -118,7 +122,7 @@ class Revocations:
         retry = FIRST_RETRY_SECONDS
         while True:
             try:
-                async with connect_async(self._redis_url) as redis, redis.pubsub() as subscription:
+                async with connect_async(self._redis_url, retries=0) as redis, redis.pubsub() as subscription:
                     await subscription.subscribe(REVOCATIONS_CHANNEL)
                     # What was published while nobody listened is in the list.
                     await self._load()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 from jose.exceptions import JOSEError
 
+from gateway.retries import repeated
 from services.shared.errors import unavailable
 from services.shared.jwt import VerificationKey
 from tmi.auth.v1.directory_pb2 import ListSigningKeysRequest
@@ -74,8 +75,11 @@ class SigningKeys:
     async def _fetch(self) -> bool:
         self._refreshed_at = time.monotonic()
         try:
-            answer = await self._directory.ListSigningKeys(
-                ListSigningKeysRequest(), timeout=_CALL_SECONDS, wait_for_ready=True
+            answer = await repeated(
+                lambda seconds: self._directory.ListSigningKeys(
+                    ListSigningKeysRequest(), timeout=seconds, wait_for_ready=True
+                ),
+                _CALL_SECONDS,
             )
         except grpc.RpcError as error:
             logger.warning("cannot fetch signing keys from the auth service", extra={"code": str(error.code())})

@@ -39,14 +39,14 @@ async def relay(
     """
     call: Any = None
 
-    async def first_message() -> Any:
+    async def first_message(seconds: float) -> Any:
         nonlocal call
         call = start()
-        return await _next(call, first_seconds)
+        return await _next(call, seconds)
 
     with DisconnectWatch(lambda: call is None or call.cancel(), receive, after_seconds=0):
         try:
-            message = await again_for_reads(exchange.method, first_message)
+            message = await again_for_reads(exchange.method, first_message, first_seconds)
             status, headers = head_of_answer(await call.initial_metadata(), success_status)
             headers.append(_UNBUFFERED)
             if message is not _END and message.content_type:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import orjson
 
 from gateway.revocations import Revocations
+from gateway.session_roles import SessionRoles
 from gateway.signing_keys import SigningKeys
 from services.shared import jwt
 from services.shared.access_token import principal_of
@@ -20,7 +21,7 @@ CACHED_TOKENS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """A token that was found valid, and whose it is."""
+    """A token that was found valid, and whose it is. `principal` is what the token says, without groups and roles."""
 
     principal: Principal
     serialized_principal: bytes
@@ -30,9 +31,10 @@ class VerifiedToken:
 class TokenVerifier:
     """Verifies tokens and remembers the result by the token's SHA-256 until it expires."""
 
-    def __init__(self, keys: SigningKeys, revocations: Revocations) -> None:
+    def __init__(self, keys: SigningKeys, revocations: Revocations, session_roles: SessionRoles) -> None:
         self._keys = keys
         self._revocations = revocations
+        self._session_roles = session_roles
         self._verified: OrderedDict[bytes, VerifiedToken] = OrderedDict()
         self._generation = -1
 
@@ -57,7 +59,11 @@ class TokenVerifier:
         self._revocations.require()
         if self._revocations.is_revoked(verified.principal):
             raise invalid_token()
-        return verified
+        try:
+            roles = await self._session_roles.of(verified.principal)
+        except ApiError as error:
+            raise invalid_token() if error.status == 401 else error from error
+        return VerifiedToken(verified.principal, verified.serialized_principal + roles, verified.expires_at)
 
     def require(self) -> None:
         """Raises ApiError 503 as long as no token can be verified: this gateway is not ready then."""

@@ -76,7 +76,9 @@ class Transcoder:
                 )
                 return
             reply, trailing = await again_for_reads(
-                exchange.method, lambda: self._call(operation.rpc_path, message, metadata, receive)
+                exchange.method,
+                lambda seconds: self._call(operation.rpc_path, message, metadata, receive, seconds),
+                self._timeout_seconds,
             )
         except grpc.aio.AioRpcError as error:
             api_error = from_rpc_error(error)
@@ -88,9 +90,9 @@ class Transcoder:
         await _answer(exchange, send, operation, reply, trailing)
 
     async def _call(
-        self, rpc_path: str, message: Message, metadata: Metadata, receive: Receive
+        self, rpc_path: str, message: Message, metadata: Metadata, receive: Receive, timeout_seconds: float
     ) -> tuple[HttpBody, Any]:
-        call = self._calls[rpc_path](message, timeout=self._timeout_seconds, metadata=metadata)
+        call = self._calls[rpc_path](message, timeout=timeout_seconds, metadata=metadata)
         with DisconnectWatch(call.cancel, receive, after_seconds=WATCH_AFTER_SECONDS):
             reply = await call
             return reply, await call.trailing_metadata()

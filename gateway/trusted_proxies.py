@@ -17,7 +17,11 @@ class TrustedProxies:
 
     def trusts(self, exchange: Exchange) -> bool:
         """Whether the peer of this connection is one of them."""
-        return bool(self._networks) and self._contains(_peer(exchange))
+        return self.contains(_peer(exchange))
+
+    def contains(self, address: str) -> bool:
+        """Whether the address is one of them."""
+        return bool(self._networks) and self._contains(address)
 
     def client_ip(self, exchange: Exchange) -> str:
         """The client's address: the last one in `X-Forwarded-For` that is not a trusted proxy, else the peer's."""

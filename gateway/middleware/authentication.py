@@ -3,12 +3,12 @@
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.exchange import Exchange, exchange_of
+from gateway.readiness import READINESS_PATH
 from gateway.routes import WELL_KNOWN
 from gateway.tokens import TokenVerifier, invalid_token
 from services.shared.errors import unauthorized
 
 ACCESS_COOKIE = "tmi_access_token"
-READINESS_PATH = "/readyz"
 
 
 class Authentication:
@@ -20,12 +20,15 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
-        exchange = exchange_of(scope)
+        await self.identify(exchange_of(scope))
+        await self._app(scope, receive, send)
+
+    async def identify(self, exchange: Exchange) -> None:
+        """Notes the caller, where the operation is not public. Raises ApiError 401 or 503."""
         if not _is_public(exchange):
             exchange.token = await self._verifier.verify(_token(exchange))
         elif exchange.path == READINESS_PATH:
             self._verifier.require()
-        await self._app(scope, receive, send)
 
 
 def _is_public(exchange: Exchange) -> bool:

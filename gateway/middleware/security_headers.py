@@ -1,48 +1,23 @@
-"""What every answer tells browsers about how careful to be."""
+"""Marks every answer with what browsers have to know."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.responses import RawHeaders
-
-_HEADERS: RawHeaders = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"x-xss-protection", b"0"),
-    (b"referrer-policy", b"strict-origin-when-cross-origin"),
-    (b"permissions-policy", b"geolocation=(), microphone=(), camera=()"),
-]
-_CACHE_CONTROL = (b"cache-control", b"no-store, no-cache, must-revalidate")
-# Answers are data; a page that needs its own style or script sets its own policy with a hash or nonce.
-_CONTENT_SECURITY_POLICY = (
-    b"content-security-policy",
-    b"default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; font-src 'self'; "
-    b"connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-)
-_STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+from gateway.security_headers import mark
 
 
 class SecurityHeaders:
-    """Adds the headers; a policy for caching or content that the answer brings stays.
-
-    HSTS (RFC 6797) is only promised when this process terminates TLS.
-    """
+    """Marks every answer."""
 
     def __init__(self, app: ASGIApp, *, tls: bool) -> None:
         self._app = app
-        self._always = [*_HEADERS, _STRICT_TRANSPORT] if tls else _HEADERS
+        self._tls = tls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers: RawHeaders = message["headers"]
-                names = [name for name, _ in headers]
-                headers += self._always
-                if b"cache-control" not in names:
-                    headers.append(_CACHE_CONTROL)
-                if b"content-security-policy" not in names:
-                    headers.append(_CONTENT_SECURITY_POLICY)
+                mark(message["headers"], tls=self._tls)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

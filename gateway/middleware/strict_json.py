@@ -4,6 +4,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import json_text
 from gateway.exchange import exchange_of
+from gateway.large_bodies import off_loop
 from gateway.middleware.body import is_json
 
 
@@ -17,5 +18,5 @@ class StrictJsonGate:
         """Handles one request."""
         exchange = exchange_of(scope)
         if is_json(exchange):
-            json_text.check(exchange.body)
+            await off_loop(json_text.check, exchange.body)
         await self._app(scope, receive, send)

@@ -4,7 +4,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.exchange import exchange_of
 from gateway.http_methods import READS
-from gateway.public_url import PublicUrl
 from gateway.responses import respond
 from gateway.routes import Routes
 
@@ -12,22 +11,20 @@ from gateway.routes import Routes
 class TrailingSlash:
     """301 for GET and HEAD, 308 otherwise (RFC 9110 section 15.4), when the path without slash is a route."""
 
-    def __init__(self, app: ASGIApp, routes: Routes, public_url: PublicUrl) -> None:
+    def __init__(self, app: ASGIApp, routes: Routes) -> None:
         self._app = app
         self._routes = routes
-        self._public_url = public_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
-        if not scope["path"].endswith("/") or scope["path"] == "/":
+        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+        target = raw_path.removesuffix(b"/")
+        if target in (raw_path, b"") or self._routes.find(target) is None:
             await self._app(scope, receive, send)
             return
-        exchange = exchange_of(scope)
-        raw_path: bytes = (scope.get("raw_path") or scope["path"].encode()).rstrip(b"/")
-        if not raw_path or self._routes.find(raw_path) is None:
-            await self._app(scope, receive, send)
-            return
-        location = self._public_url.of(exchange).encode() + raw_path
+        # Relative to the path that was asked for (RFC 3986 section 5.2.4), whatever host and prefix it has.
+        location = b"../" + target.rpartition(b"/")[2]
         if scope["query_string"]:
             location += b"?" + scope["query_string"]
+        exchange = exchange_of(scope)
         await respond(exchange, send, 301 if exchange.method in READS else 308, [(b"location", location)])

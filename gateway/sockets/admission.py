@@ -8,6 +8,7 @@ from starlette.types import Scope, Send
 
 from gateway.parameters import uuid
 from gateway.responses import error_answer
+from gateway.security_headers import mark
 from services.shared.errors import ApiError, forbidden, not_found, unauthorized
 
 _SEGMENT = r"([^/]*)"
@@ -64,6 +65,7 @@ def check_origin(scope: Scope, allowed: list[str]) -> None:
 async def deny(send: Send, error: ApiError, request_id: str) -> None:
     """Answers the handshake with an HTTP error (ASGI extension websocket.http.response)."""
     headers, body = error_answer(error, request_id)
-    headers.append((b"cache-control", b"no-store"))
+    mark(headers)
+    headers.append((b"x-request-id", request_id.encode()))
     await send({"type": "websocket.http.response.start", "status": error.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})

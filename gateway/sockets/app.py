@@ -60,9 +60,11 @@ class SocketApp:
             return
         request_id = scope.get("state", {}).get("request_id") or uuid4()
         try:
-            request = socket_request(scope, self._settings.allowed_socket_origins)
-            # The ASGI server logs the path with its query string: the ticket must not be in it.
-            scope["query_string"] = b""
+            try:
+                request = socket_request(scope, self._settings.allowed_socket_origins)
+            finally:
+                # The ASGI server logs the path with its query string: the ticket must not be in it.
+                scope["query_string"] = b""
             self._revocations.require()
             admitted = await self._admit(request, request_id)
         except ApiError as error:

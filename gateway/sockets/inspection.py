@@ -5,7 +5,7 @@ Only the room knows messages, and answers them. Of one that is refused it is sen
 
 import orjson
 
-from gateway import unicode_text
+from services.shared import unicode_text
 from services.shared.errors import ApiError
 
 
@@ -18,7 +18,7 @@ def inspect(text: bytes, max_bytes: int) -> tuple[bytes, str]:
     if len(text) > max_bytes:
         return _identity(text), f"The message is larger than {max_bytes} bytes."
     try:
-        return unicode_text.normalised(text), ""
+        return unicode_text.normalised_json(text), ""
     except ApiError as error:
         return _identity(text), error.message
 

@@ -5,14 +5,20 @@ same bytes for everybody: it is encoded once, and a socket that is not behind co
 its transport. Everything else goes the ordinary way of ASGI.
 """
 
-from asyncio import TimerHandle
+import asyncio
+import logging
 from collections.abc import Callable
+from typing import Any
 
 from starlette.types import Scope
+from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
+
+from gateway.sockets.handshake import Handshake
 
 WRITE_EXTENSION = "tmi.websocket.write_frame"
 """ASGI extension of a `websocket` scope: its `write` takes a frame and tells whether it was written."""
@@ -55,25 +61,52 @@ class RoomWebSocketProtocol(WebSocketsSansIOProtocol):
     """Offers WRITE_EXTENSION and PROBE_EXTENSION to the application."""
 
     _heard_at = 0.0
-    _silence_timer: TimerHandle | None = None
+    _silence_timer: asyncio.TimerHandle | None = None
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        on_lost: Callable[[], None] | None = None,
+    ) -> None:
+        """on_lost: called when the connection has ended."""
+        super().__init__(config, server_state, app_state, _loop)
+        self._on_lost = on_lost
+        # Of its own logger, which is quiet: at the level `debug` it would log targets, tickets included.
+        self.conn = Handshake(max_size=config.ws_max_size, logger=logging.getLogger("websockets.server"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets a probe under way, and tells who counts connections."""
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
+        super().connection_lost(exc)
+        if self._on_lost is not None:
+            self._on_lost()
+
+    def data_received(self, data: bytes) -> None:
+        """Notes that the client is there; answers a handshake that could not even be parsed, as uvicorn does not."""
+        self._heard_at = self.loop.time()
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            output = self.conn.data_to_send()
+            if not any(output):
+                output = [self.conn.reject(400, "This is not a WebSocket handshake.").serialize()]
+            self._end_handshake(output)
+
+    def _end_handshake(self, output: list[bytes]) -> None:
+        self.handshake_initiated = self.handshake_complete = self.close_sent = True
+        self.transport.write(b"".join(output))
+        self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
-        """Adds the extension to the scope before the application runs."""
+        """Adds the extensions to the scope before the application runs."""
         super().handle_connect(event)
         if self.response.status_code == 101:
             self.scope["extensions"][WRITE_EXTENSION] = {"write": self.write_frame}
             self.scope["extensions"][PROBE_EXTENSION] = {"probe": self.probe}
-
-    def data_received(self, data: bytes) -> None:
-        """Notes that the client is there."""
-        self._heard_at = self.loop.time()
-        super().data_received(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forgets a probe under way."""
-        if self._silence_timer is not None:
-            self._silence_timer.cancel()
-        super().connection_lost(exc)
 
     def probe(self) -> None:
         """Pings the client (RFC 6455 section 5.5.2), and drops the connection when it stays silent."""
@@ -87,6 +120,12 @@ class RoomWebSocketProtocol(WebSocketsSansIOProtocol):
         # What is not read cannot be heard.
         if self._heard_at < probed_at and not self.read_paused:
             self.transport.abort()
+
+    async def send(self, message: Any) -> None:
+        """Sends; a handshake that was refused is complete with its answer, which uvicorn takes for a mistake."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
 
     def write_frame(self, frame: bytes) -> bool:
         """Writes a frame; False when that would have to wait, or the connection is not open.

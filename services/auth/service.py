@@ -67,6 +67,7 @@ def add_services(
         directory_pb2.DESCRIPTOR.services_by_name["Directory"]: {
             "ListSigningKeys": directory.list_signing_keys,
             "ListRevocations": directory.list_revocations,
+            "ResolveSession": directory.resolve_session,
             "ResolvePrincipals": directory.resolve_principals,
         },
     }

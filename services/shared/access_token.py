@@ -1,11 +1,13 @@
 """The claims of an access token and the principal they stand for.
 
-`sub` keeps the provider's user id and (`idp`, `sub`) identifies the user to clients; internal ids
-travel in `tmi_user_id` and `tmi_group_ids`, so that groups are compared by id and never by name.
+`sub` keeps the provider's user id and (`idp`, `sub`) identifies the user to clients; the internal id
+travels in `tmi_user_id`. Groups and roles are not read from the token, which has to fit a cookie and
+would be out of date: the gateway asks the auth service for those of the session.
 """
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from services.shared.jwt import InvalidToken
 from tmi.principal.v1.principal_pb2 import Principal
@@ -17,17 +19,19 @@ SERVICE_ACCOUNT_PREFIX = "sa:"
 
 
 def principal_of(claims: Mapping[str, Any]) -> Principal:
-    """The principal of verified claims. Raises InvalidToken when a claim is missing or has a wrong type."""
+    """The principal of verified claims, without groups and roles.
+
+    Raises InvalidToken when a claim is missing, has a wrong type or is no UUID where it has to be.
+    """
     try:
+        UUID(claims["tmi_user_id"])
+        UUID(claims["sid"])
         return Principal(
             user_id=claims["tmi_user_id"],
             provider=claims["idp"],
             provider_id=claims["sub"],
             email=claims["email"],
             display_name=claims["name"],
-            group_ids=claims["tmi_group_ids"],
-            is_administrator=claims["tmi_is_administrator"],
-            is_security_reviewer=claims["tmi_is_security_reviewer"],
             is_service_account=claims["sub"].startswith(SERVICE_ACCOUNT_PREFIX),
             auth_time=claims["auth_time"],
             token_id=claims["jti"],
@@ -35,5 +39,5 @@ def principal_of(claims: Mapping[str, Any]) -> Principal:
             expires_at=claims["exp"],
             issued_at=claims["iat"],
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InvalidToken from error

@@ -2,6 +2,9 @@
 
 A service raises ApiError. The RPC wrapper turns it into a gRPC status whose details are one
 google.rpc.ErrorInfo; `from_rpc_error` turns that back, in another service or in the gateway.
+
+All of that travels as metadata, which is bounded (`grpc.max_metadata_size`): a message or details
+that repeat what a client sent are cut here, so that a 400 never becomes a 500 on its way.
 """
 
 import json
@@ -15,6 +18,11 @@ from google.rpc.status_pb2 import Status
 
 ERROR_DOMAIN = "tmi"
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
+
+LONGEST_MESSAGE_BYTES = 1000
+LARGEST_DETAILS_BYTES = 8 * 1024
+_DETAILS_CUTS = ((500, 100), (200, 20), (80, 5))
+"""Characters of a string and members of a list or object that are kept, more and more strictly."""
 
 _GRPC_CODES: dict[int, grpc.StatusCode] = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -32,7 +40,8 @@ class ApiError(Exception):
 
     status: HTTP status. code: stable machine-readable `error`. message: `error_description`.
     headers: response headers such as Retry-After. details: the contract's `details` object, whose
-    members are `code`, `context` (an object) and `suggestion`.
+    members are `code`, `context` (an object) and `suggestion`. A message of more than
+    LONGEST_MESSAGE_BYTES in UTF-8 and details of more than LARGEST_DETAILS_BYTES in JSON are cut.
     """
 
     def __init__(
@@ -44,12 +53,12 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(message)
+        self.message = message.encode("utf-8", "replace")[:LONGEST_MESSAGE_BYTES].decode("utf-8", "ignore")
+        super().__init__(self.message)
         self.status = status
         self.code = code
-        self.message = message
         self.headers = dict(headers or {})
-        self.details = dict(details or {})
+        self.details = _fitting(details or {})
 
     @property
     def grpc_code(self) -> grpc.StatusCode:
@@ -63,11 +72,37 @@ class ApiError(Exception):
         for name, value in self.headers.items():
             info.metadata[f"header:{name}"] = value
         if self.details:
-            info.metadata["details"] = json.dumps(self.details)
+            info.metadata["details"] = _json(self.details)
         packed = AnyMessage()
         packed.Pack(info)
         status = Status(code=self.grpc_code.value[0], message=self.message, details=[packed])
         return bytes(status.SerializeToString())
+
+
+def _fitting(details: Mapping[str, Any]) -> dict[str, Any]:
+    """The details, or as much of them as fits."""
+    fitting = dict(details)
+    for characters, members in _DETAILS_CUTS:
+        if len(_json(fitting).encode()) <= LARGEST_DETAILS_BYTES:
+            return fitting
+        fitting = _cut(fitting, characters, members)
+    return fitting if len(_json(fitting).encode()) <= LARGEST_DETAILS_BYTES else {}
+
+
+def _cut(value: Any, characters: int, members: int) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= characters else value[:characters] + "…"
+    if isinstance(value, Mapping):
+        return {
+            str(name)[:characters]: _cut(member, characters, members) for name, member in [*value.items()][:members]
+        }
+    if isinstance(value, list | tuple):
+        return [_cut(member, characters, members) for member in value[:members]]
+    return value
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def from_rpc_error(error: Any) -> ApiError:

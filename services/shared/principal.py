@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from services.shared.access import Requirement
 from services.shared.errors import forbidden, unauthorized
@@ -87,7 +88,7 @@ def authorize(call: Call) -> None:
         raise forbidden("A service account may not do this.")
     if requirement.administrator and not caller.is_administrator:
         raise forbidden("Only an administrator may do this.")
-    if requirement.automation and TMI_AUTOMATION_GROUP_ID not in caller.group_ids:
+    if requirement.automation and TMI_AUTOMATION_GROUP_ID not in group_ids(caller):
         raise forbidden("Only automation accounts may do this.")
 
 
@@ -97,6 +98,11 @@ def metadata_for(call: Call) -> tuple[tuple[str, str | bytes], ...]:
     if call.principal is not None:
         metadata.append((PRINCIPAL_KEY, call.principal.SerializeToString()))
     return tuple(metadata)
+
+
+def group_ids(principal: Principal) -> list[str]:
+    """Ids of every group the caller is in, `everyone` first, as text."""
+    return [EVERYONE_GROUP_ID, *(str(UUID(bytes=identifier)) for identifier in principal.group_ids)]
 
 
 def user_object(principal: Principal) -> dict[str, str]:

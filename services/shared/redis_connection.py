@@ -28,9 +28,13 @@ def connect(url: str) -> redis.Redis:
         raise _unusable(error) from error
 
 
-def connect_async(url: str) -> redis.asyncio.Redis:
-    """An asyncio client with the same limits. Raises CannotStart."""
-    retry = redis.asyncio.retry.Retry(NoBackoff(), 1)
+def connect_async(url: str, *, retries: int = 1) -> redis.asyncio.Redis:
+    """An asyncio client with the same limits. Raises CannotStart.
+
+    retries: 0 for a subscriber who has to learn of a lost connection, which the client would otherwise
+    replace and subscribe again without a word.
+    """
+    retry = redis.asyncio.retry.Retry(NoBackoff(), retries)
     try:
         return redis.asyncio.Redis.from_url(normalise(url), socket_timeout=2, socket_connect_timeout=1, retry=retry)
     except ValueError as error:

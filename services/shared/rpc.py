@@ -31,6 +31,8 @@ HTTP_STATUS_KEY = "x-http-status"
 HTTP_HEADER_PREFIX = "x-http-header-"
 
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
+METADATA_LIMIT_BYTES = 64 * 1024
+"""Of a call, in each direction: principal, cookies, errors. gRPC refuses at random between its two limits."""
 # A peer that is frozen, or gone without a word, is noticed at both ends within 7 s: a ping after 3 s, and
 # 4 s for its answer. gRPC waits for that as long as ping_timeout_ms says; keepalive_timeout_ms is only how
 # long the kernel may fail to hand data over (TCP_USER_TIMEOUT). The time must stay below what presence
@@ -47,6 +49,8 @@ KEEPALIVE_OPTIONS: tuple[tuple[str, Any], ...] = (
 CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.max_metadata_size", METADATA_LIMIT_BYTES),
+    ("grpc.absolute_max_metadata_size", METADATA_LIMIT_BYTES),
     ("grpc.lb_policy_name", "round_robin"),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -56,6 +60,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
 SERVER_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.max_metadata_size", METADATA_LIMIT_BYTES),
+    ("grpc.absolute_max_metadata_size", METADATA_LIMIT_BYTES),
     ("grpc.so_reuseport", 0),
     *KEEPALIVE_OPTIONS,
 )

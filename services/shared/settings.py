@@ -59,6 +59,7 @@ ReplicaList = Annotated[CommaList, AfterValidator(_require_ip_addresses)]
 
 _DEVELOPMENT_ORIGINS = ("http://localhost:4200", "http://localhost:8079")
 _DEVELOPMENT_CALLBACK_PATHS = ("/oauth2/callback", "/oauth2/link/callback")
+_CALLBACK_PATH = "/oauth2/callback"
 
 
 class Settings(BaseSettings):
@@ -76,6 +77,14 @@ class Settings(BaseSettings):
     cors_allowed_origins: OriginList = []
     websocket_allowed_origins: OriginList = []
     max_body_bytes: int = 5 * 1024 * 1024
+    max_buffered_body_bytes: int = 256 * 1024 * 1024
+    max_head_bytes: int = 64 * 1024
+    max_header_fields: int = 100
+    max_unread_bytes: int = 256 * 1024 * 1024
+    max_connections_per_address: int = 512
+    head_timeout_seconds: float = 15.0
+    body_timeout_seconds: float = 30.0
+    write_timeout_seconds: float = 30.0
     websocket_max_message_bytes: int = 1024 * 1024
     websocket_close_above_bytes: int = 8 * 1024 * 1024
     websocket_queue_messages: int = 256
@@ -89,6 +98,7 @@ class Settings(BaseSettings):
     metrics_port: int = 0
     grpc_workers: int = 8
     drain_seconds: float = 10.0
+    shutdown_delay_seconds: float = 5.0
     log_level: str = "info"
 
     # Where the services are. Several replicas are separated by commas.
@@ -133,11 +143,23 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _development_defaults(self) -> "Settings":
         if self.build_mode != "production":
+            if "shutdown_delay_seconds" not in self.model_fields_set:
+                self.shutdown_delay_seconds = 0.0
             self.cors_allowed_origins = self.cors_allowed_origins or list(_DEVELOPMENT_ORIGINS)
             self.oauth_client_callback_allowlist = self.oauth_client_callback_allowlist or [
                 origin + path for origin in _DEVELOPMENT_ORIGINS for path in _DEVELOPMENT_CALLBACK_PATHS
             ]
         return self
+
+    @property
+    def base_url(self) -> str:
+        """The URL under which clients see this system: the public one, else that of the login's callback."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        if self.oauth_callback_url.endswith(_CALLBACK_PATH):
+            return self.oauth_callback_url.removesuffix(_CALLBACK_PATH)
+        parts = urlsplit(self.oauth_callback_url)
+        return f"{parts.scheme}://{parts.netloc}"
 
     @property
     def allowed_socket_origins(self) -> list[str]:

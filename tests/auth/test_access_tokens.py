@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import pytest
 
 from services.auth.directory.groups import Group
@@ -7,12 +8,14 @@ from services.auth.directory.users import User
 from services.auth.sessions.login_sessions import LoginSession
 from services.auth.tokens.access_tokens import claims_of, issuer_of
 from services.shared.access_token import principal_of
-from services.shared.principal import ADMINISTRATORS_GROUP_ID, EVERYONE_GROUP_ID, SECURITY_REVIEWERS_GROUP_ID
+from services.shared.principal import ADMINISTRATORS_GROUP_ID, SECURITY_REVIEWERS_GROUP_ID
 from services.shared.settings import Settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 USER = User("internal", "google", "42", "a@x.example", "Ann", email_verified=False)
 SESSION = LoginSession("session", NOW - timedelta(minutes=5), NOW + timedelta(days=1), ())
+USER_ID = "7d1f6c1e-0000-4000-8000-000000000001"
+SESSION_ID = "7d1f6c1e-0000-4000-8000-000000000002"
 
 
 def claims(
@@ -35,12 +38,12 @@ def test_rfc7519_section_4_1_registered_claims() -> None:
 
 
 def test_the_claims_make_a_principal() -> None:
-    principal = principal_of(claims())
-    assert principal.user_id == "internal"
+    principal = principal_of(claims() | {"tmi_user_id": USER_ID, "sid": SESSION_ID})
+    assert principal.user_id == USER_ID
     assert (principal.provider, principal.provider_id) == ("google", "42")
-    assert principal.session_id == "session"
+    assert principal.session_id == SESSION_ID
     assert principal.auth_time == int(NOW.timestamp()) - 300
-    assert list(principal.group_ids) == [EVERYONE_GROUP_ID]
+    assert not principal.group_ids
 
 
 def test_a_token_never_outlives_its_session() -> None:
@@ -58,7 +61,15 @@ def test_groups_are_names_of_both_kinds_and_omitted_when_empty() -> None:
     session = LoginSession("session", NOW, NOW + timedelta(days=1), ("staff", "administrators"))
     made = claims(session=session, groups=(Group("1", "google", "staff", "Staff"), Group("2", "tmi", "red", "Red")))
     assert made["groups"] == ["staff", "administrators", "red"]
-    assert made["tmi_group_ids"] == [EVERYONE_GROUP_ID, "1", "2"]
+    assert "tmi_group_ids" not in made
+
+
+def test_many_groups_do_not_make_a_large_token() -> None:
+    few = tuple(Group(str(n), "tmi", f"group {n}", "G") for n in range(20))
+    assert claims(groups=few)["groups"] == [group.name for group in few]
+    many = tuple(Group(str(n), "tmi", f"group {n}", "G") for n in range(1000))
+    assert "groups" not in claims(groups=many)
+    assert len(orjson.dumps(claims(groups=many))) < 1024
 
 
 def test_a_role_needs_the_built_in_group_and_not_its_name() -> None:

@@ -7,7 +7,7 @@ from sqlalchemy.exc import IntegrityError
 from services.auth.directory import users
 from services.auth.directory.groups import add_member
 from services.auth.directory.tables import users as users_table
-from services.shared.principal import ADMINISTRATORS_GROUP_ID, EVERYONE_GROUP_ID
+from services.shared.principal import ADMINISTRATORS_GROUP_ID
 from tests.auth.client import CALLBACK, Answer, AuthClient, Clock, Service, counted_statements
 from tests.auth.conftest import Start
 from tests.auth.storage import at_once
@@ -41,7 +41,6 @@ def test_the_access_token_says_who_logged_in(client: AuthClient) -> None:
     assert (claims["idp"], claims["sub"], claims["email"]) == ("tmi", "alice", "alice@tmi.local")
     assert claims["name"] == "Alice (TMI User)"
     assert claims["auth_time"] == claims["iat"]
-    assert claims["tmi_group_ids"][0] == EVERYONE_GROUP_ID
 
 
 def test_the_web_clients_state_field_is_accepted(client: AuthClient) -> None:
@@ -226,7 +225,6 @@ def test_roles_and_groups_are_recomputed(service: Service) -> None:
     claims = client.claims(client.refresh(tokens.refresh).json["access_token"])
     assert claims["tmi_is_administrator"] is True
     assert claims["groups"] == ["administrators"]
-    assert ADMINISTRATORS_GROUP_ID in claims["tmi_group_ids"]
 
 
 def test_no_refresh_goes_beyond_the_end_of_the_session(start: Start, clock: Clock) -> None:

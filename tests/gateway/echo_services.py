@@ -13,7 +13,7 @@ from google.protobuf.json_format import MessageToDict
 
 from services.shared import jwt, rpc
 from services.shared.access import OWNER
-from services.shared.errors import ApiError, unavailable
+from services.shared.errors import ApiError, unauthorized, unavailable
 from services.shared.operations import HttpOperation, http_operations
 from services.shared.principal import Call
 from services.shared.rpc import Reply
@@ -22,6 +22,7 @@ from tmi.auth.v1 import directory_pb2
 
 ISSUER = "http://issuer.test"
 USER_ID = "5d0f0c3e-0000-4000-8000-000000000001"
+SESSION_ID = "5d0f0c3e-0000-4000-8000-000000000002"
 OPERATIONS: tuple[HttpOperation, ...] = tuple(http_operations())
 
 
@@ -53,12 +54,11 @@ def claims(**changes: Any) -> dict[str, Any]:
         "email": "alice@tmi.local",
         "name": "Alice (TMI User)",
         "tmi_user_id": USER_ID,
-        "tmi_group_ids": ["00000000-0000-0000-0000-000000000000"],
         "tmi_is_administrator": False,
         "tmi_is_security_reviewer": False,
         "auth_time": now,
         "jti": "token-1",
-        "sid": "session-1",
+        "sid": SESSION_ID,
         "iat": now,
         "nbf": now,
         "exp": now + 600,
@@ -87,6 +87,8 @@ class EchoServices:
     signer: Signer = field(default_factory=Signer)
     extra_keys: list[directory_pb2.SigningKey] = field(default_factory=list)
     revocations: list[directory_pb2.Revocation] = field(default_factory=list)
+    session: directory_pb2.ResolveSessionResponse | None = field(default_factory=directory_pb2.ResolveSessionResponse)
+    resolved: list[tuple[str, str]] = field(default_factory=list)
     directory_down: bool = False
     reply: Reply = field(default_factory=lambda: Reply(b'{"ok":true}'))
     error: Exception | None = None
@@ -108,6 +110,7 @@ class EchoServices:
             {
                 "ListSigningKeys": self._list_signing_keys,
                 "ListRevocations": self._list_revocations,
+                "ResolveSession": self._resolve_session,
                 "ResolvePrincipals": self._resolve_principals,
             },
         )
@@ -124,12 +127,11 @@ class EchoServices:
     def settings(self, **changes: Any) -> Settings:
         address = [f"127.0.0.1:{self.port}"]
         return Settings(
-            build_mode="test",
             auth_address=address,
             threat_model_address=address,
             collaboration_address=address,
             health_address=address,
-            **changes,
+            **({"build_mode": "test"} | changes),
         )
 
     def authorization(self, **changes: Any) -> dict[str, str]:
@@ -165,6 +167,13 @@ class EchoServices:
         self.revocation_reads += 1
         self._refuse_when_down()
         return directory_pb2.ListRevocationsResponse(revocations=self.revocations)
+
+    async def _resolve_session(self, request: directory_pb2.ResolveSessionRequest, _: Call) -> Any:
+        self.resolved.append((request.session_id, request.user_id))
+        self._refuse_when_down()
+        if self.session is None:
+            raise unauthorized()
+        return self.session
 
     async def _resolve_principals(self, *_: Any) -> directory_pb2.ResolvePrincipalsResponse:
         raise ApiError(500, "server_error", "not part of these tests")

@@ -1,12 +1,12 @@
-"""The gateway as a process of its own, in front of echoing services."""
+"""The gateway as a process of its own."""
 
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Protocol
 
 import anyio
 import httpx
@@ -41,44 +41,26 @@ class Process:
         return code
 
 
-def unused_port() -> int:
-    """A port that nobody listened on a moment ago."""
+class StartGateway(Protocol):
+    """Starts a gateway in front of the echoing services, with these environment variables, and waits for it."""
+
+    def __call__(self, **environment: str) -> Awaitable[tuple[Process, httpx.AsyncClient]]: ...
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
 
 
-@asynccontextmanager
-async def running(
-    services: EchoServices,
-    project: Path,
-    directory: Path,
-    port: int,
-    environment: dict[str, str],
-    *,
-    stubs: Path | None = None,
-) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
-    """A gateway that serves, and a client of it."""
+def addresses(services: EchoServices) -> dict[str, str]:
+    """The variables that name the services."""
     names = ("AUTH", "THREAT_MODEL", "COLLABORATION", "HEALTH")
-    addresses = {f"TMI_{name}_ADDRESS": f"127.0.0.1:{services.port}" for name in names}
-    own = {"TMI_SERVER_PORT": str(port), "TMI_DRAIN_SECONDS": "1"}
-    process = Process(project, directory, addresses | own | environment, stubs=stubs)
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            with anyio.fail_after(30):
-                while not await _is_ready(client, services):
-                    assert process.popen.poll() is None, process.stderr
-                    await anyio.sleep(0.02)
-            services.calls.clear()
-            yield process, client
-    finally:
-        if process.popen.poll() is None:
-            process.popen.kill()
-        process.popen.wait()
+    return {f"TMI_{name}_ADDRESS": f"127.0.0.1:{services.port}" for name in names}
 
 
-async def _is_ready(client: httpx.AsyncClient, services: EchoServices) -> bool:
+async def is_ready(client: httpx.AsyncClient, services: EchoServices) -> bool:
     try:
         return (await client.get("/me", headers=services.authorization())).status_code == 200
     except httpx.TransportError:

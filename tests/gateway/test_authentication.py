@@ -1,5 +1,6 @@
 import time
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import httpx
@@ -9,6 +10,7 @@ from gateway import signing_keys
 from services.shared import jwt
 from tests.gateway.conftest import ClientFactory
 from tests.gateway.echo_services import USER_ID, EchoServices, Signer
+from tmi.auth.v1.directory_pb2 import ResolveSessionResponse
 
 pytestmark = pytest.mark.anyio
 
@@ -24,14 +26,16 @@ async def _status(client: httpx.AsyncClient, headers: dict[str, str]) -> int:
 
 
 async def test_the_principal_reaches_the_service(client: httpx.AsyncClient, services: EchoServices) -> None:
-    headers = services.authorization(tmi_is_administrator=True, sub="sa:1:alice", exp=NOW + 36_000)
+    services.session = ResolveSessionResponse(is_administrator=True)
+    session_id = str(uuid4())
+    headers = services.authorization(sub="sa:1:alice", sid=session_id, exp=NOW + 36_000)
     assert await _status(client, headers) == 200
     principal = services.last.call.principal
     assert principal is not None
     assert (principal.user_id, principal.provider, principal.provider_id) == (USER_ID, "tmi", "sa:1:alice")
     assert principal.is_administrator
     assert principal.is_service_account
-    assert (principal.token_id, principal.session_id, principal.expires_at) == ("token-1", "session-1", NOW + 36_000)
+    assert (principal.token_id, principal.session_id, principal.expires_at) == ("token-1", session_id, NOW + 36_000)
 
 
 async def test_a_client_cannot_bring_its_own_principal(client: httpx.AsyncClient, services: EchoServices) -> None:

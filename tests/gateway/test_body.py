@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import pytest
 
 from gateway.exchange import EXCHANGE_KEY, Exchange
 from gateway.middleware import body
-from gateway.middleware.body import BodyReader
+from gateway.middleware.body import Admit, BodyBudget, BodyReader
 from gateway.responses import ClientDisconnected
 from gateway.routes import Operation
-from services.shared.errors import ApiError
+from services.shared.errors import ApiError, unauthorized
 from tests.gateway.echo_services import OPERATIONS
 
 pytestmark = pytest.mark.anyio
@@ -41,10 +42,27 @@ def _chunk(data: bytes, *, more: bool = True) -> dict[str, Any]:
 DISCONNECT = {"type": "http.disconnect"}
 
 
-async def _read(client: _Client, *headers: tuple[bytes, bytes], timeout: float = 5.0) -> Exchange:
+async def _known(_: Exchange) -> None:
+    """A caller with a valid token."""
+
+
+async def _stranger(_: Exchange) -> None:
+    raise unauthorized()
+
+
+async def _read(
+    client: _Client,
+    *headers: tuple[bytes, bytes],
+    timeout: float = 5.0,
+    max_bytes: int = 10,
+    admit: Admit = _known,
+    budget: BodyBudget | None = None,
+    operation: Operation = CREATE,
+) -> Exchange:
+    budget = budget or BodyBudget(1_000_000)
     scope: dict[str, Any] = {"method": "POST", "path": "/threat_models", "headers": list(headers)}
     exchange = scope[EXCHANGE_KEY] = Exchange(scope)
-    exchange.operation = CREATE
+    exchange.operation = operation
 
     async def done(*_: Any) -> None:
         return None
@@ -52,7 +70,8 @@ async def _read(client: _Client, *headers: tuple[bytes, bytes], timeout: float =
     async def send(_: Any) -> None:
         raise AssertionError
 
-    await BodyReader(done, max_bytes=10, timeout_seconds=timeout)(scope, client, send)
+    reader = BodyReader(done, admit=admit, budget=budget, max_bytes=max_bytes, timeout_seconds=timeout)
+    await reader(scope, client, send)
     return exchange
 
 
@@ -100,3 +119,80 @@ async def test_a_client_that_waits_for_permission_does_not_get_it() -> None:
     with pytest.raises(ApiError):
         await _read(client, (b"content-length", b"12"), (b"expect", b"100-continue"))
     assert client.read == 0
+
+
+KIB = 1024
+LOGIN = next(
+    Operation(operation) for operation in OPERATIONS if operation.path == "/oauth2/token" and operation.verb == "POST"
+)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_stranger_is_refused_when_the_rest_was_dropped(declared: bool) -> None:
+    client = _Client(*[_chunk(b"1" * 50 * KIB)] * 5, _chunk(b"", more=False))
+    headers = [(b"content-length", b"256000")] if declared else []
+    budget = BodyBudget(100 * KIB)
+    with pytest.raises(ApiError) as refusal:
+        await _read(client, *headers, max_bytes=1000 * KIB, admit=_stranger, budget=budget)
+    assert refusal.value.status == 401
+    assert client.read == 6
+    # All that was kept of it is given back.
+    with budget.share() as take:
+        take(100 * KIB)
+
+
+async def test_a_small_body_of_a_stranger_goes_on_to_the_next_stages() -> None:
+    exchange = await _read(_Client(_chunk(b"1" * 64 * KIB, more=False)), max_bytes=1000 * KIB, admit=_stranger)
+    assert len(exchange.body) == 64 * KIB
+
+
+async def test_the_last_chunk_may_be_the_one_that_needs_a_token() -> None:
+    client = _Client(_chunk(b"1" * 65 * KIB, more=False))
+    with anyio.fail_after(10), pytest.raises(ApiError) as refusal:
+        await _read(client, max_bytes=1000 * KIB, admit=_stranger)
+    assert refusal.value.status == 401
+
+
+async def test_a_known_caller_sends_what_is_allowed() -> None:
+    for headers in ([], [(b"content-length", b"200000")]):
+        chunks = [_chunk(b"1" * 100_000), _chunk(b"2" * 100_000, more=False)]
+        exchange = await _read(_Client(*chunks), *headers, max_bytes=200_000)
+        assert exchange.body == b"1" * 100_000 + b"2" * 100_000
+
+
+async def test_too_large_comes_before_unknown() -> None:
+    client = _Client(*[_chunk(b"1" * 100 * KIB)] * 5, _chunk(b"", more=False))
+    with pytest.raises(ApiError) as refusal:
+        await _read(client, max_bytes=300 * KIB, admit=_stranger)
+    assert refusal.value.status == 413
+
+
+async def test_an_operation_for_everybody_takes_little() -> None:
+    for headers in ([], [(b"content-length", b"70000")]):
+        client = _Client(_chunk(b"1" * 70_000), _chunk(b"", more=False))
+        with pytest.raises(ApiError) as refusal:
+            await _read(client, *headers, max_bytes=1000 * KIB, operation=LOGIN)
+        assert refusal.value.status == 413
+        assert str(64 * KIB) in refusal.value.message
+
+
+async def test_a_stranger_who_waits_for_permission_is_told_at_once() -> None:
+    client = _Client(_chunk(b"1" * 70_000))
+    headers = ((b"content-length", b"70000"), (b"expect", b"100-continue"))
+    with pytest.raises(ApiError) as refusal:
+        await _read(client, *headers, max_bytes=1000 * KIB, admit=_stranger)
+    assert refusal.value.status == 401
+    assert client.read == 0
+
+
+async def test_bodies_of_all_requests_have_one_budget() -> None:
+    budget = BodyBudget(150_000)
+    with budget.share() as take:
+        take(100_000)
+        client = _Client(_chunk(b"1" * 60_000), _chunk(b"1" * 10, more=False))
+        with pytest.raises(ApiError) as refusal:
+            await _read(client, max_bytes=200_000, budget=budget)
+        assert (refusal.value.status, refusal.value.headers["Retry-After"]) == (503, "2")
+        assert client.read == 2
+    exchange = await _read(_Client(_chunk(b"1" * 60_000, more=False)), max_bytes=200_000, budget=budget)
+    assert len(exchange.body) == 60_000

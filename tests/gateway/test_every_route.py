@@ -142,6 +142,8 @@ async def test_a_slash_too_many_is_redirected(client: httpx.AsyncClient, operati
     response = await client.request(operation.verb, examples.path(operation) + "/?a=b")
 
     assert response.status_code == (301 if operation.verb == "GET" else 308)
-    assert response.headers["Location"] == f"http://gateway.test{examples.path(operation)}?a=b"
+    location = response.headers["Location"]
+    assert "://" not in location
+    assert str(response.url.join(location)) == f"http://gateway.test{examples.path(operation)}?a=b"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert "X-Request-ID" in response.headers

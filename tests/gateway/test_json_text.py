@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import json_text, unicode_text
+from gateway import json_text
+from services.shared import unicode_text
 from services.shared.errors import ApiError
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cf", "Mn", "Mc", "Me", "Cs")), max_size=8) | (
@@ -42,7 +43,7 @@ def test_refuses_every_duplicate_name(
         document = f'[1,{{"outer":{document}}}]'
 
     with pytest.raises(ApiError):
-        json_text.check(unicode_text.normalised(document.encode()))
+        json_text.check(unicode_text.normalised_json(document.encode()))
 
 
 @given(VALUES, st.text(max_size=5))
@@ -87,7 +88,7 @@ def test_names_the_duplicate() -> None:
 
 
 def test_a_duplicate_hidden_by_an_escape_is_found() -> None:
-    _refused(unicode_text.normalised(b'{"a":1,"\\u0061":"\\u003a"}'))
+    _refused(unicode_text.normalised_json(b'{"a":1,"\\u0061":"\\u003a"}'))
 
 
 def test_the_limit_of_nesting_is_exact() -> None:

@@ -189,10 +189,17 @@ def test_claims_that_are_no_object_are_refused(signer: Signer, keys: dict[str, j
     _refused(token, keys)
 
 
-@pytest.mark.parametrize("name", ["tmi_user_id", "idp", "email", "name", "tmi_group_ids", "auth_time", "sid"])
+@pytest.mark.parametrize("name", ["tmi_user_id", "idp", "email", "name", "auth_time", "sid"])
 def test_a_principal_needs_every_claim(name: str) -> None:
     incomplete = {key: value for key, value in claims().items() if key != name}
     with pytest.raises(jwt.InvalidToken):
         principal_of(incomplete)
     with pytest.raises(jwt.InvalidToken):
         principal_of(claims() | {name: [1.5]})
+
+
+@pytest.mark.parametrize("name", ["tmi_user_id", "sid"])
+@pytest.mark.parametrize("value", ["", "alice", "5d0f0c3e-0000-4000-8000-00000000000g", "5d0f0c3e", 7, None])
+def test_ids_of_a_principal_are_uuids(name: str, value: object) -> None:
+    with pytest.raises(jwt.InvalidToken):
+        principal_of(claims() | {name: value})

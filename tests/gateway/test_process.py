@@ -3,7 +3,7 @@
 import re
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +12,20 @@ import httpx
 import pytest
 
 from tests.gateway.echo_services import EchoServices
-from tests.gateway.process import Process, running, unused_port
+from tests.gateway.process import Process, StartGateway, free_port
 from tests.protos import compiled
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def processes() -> Iterator[list[Process]]:
-    started: list[Process] = []
-    yield started
-    for process in started:
-        if process.popen.poll() is None:
-            process.popen.kill()
-        process.popen.wait()
-
-
-@pytest.fixture
-def free_port() -> int:
-    return unused_port()
-
-
-@pytest.fixture
 def metrics_port() -> int:
-    return unused_port()
+    return free_port()
 
 
 @pytest.fixture
-async def gateway(
-    services: EchoServices,
-    project: Path,
-    tmp_path: Path,
-    free_port: int,
-    metrics_port: int,
-) -> AsyncIterator[tuple[Process, httpx.AsyncClient]]:
-    environment = {"TMI_MAX_BODY_BYTES": "100000", "TMI_METRICS_PORT": str(metrics_port)}
-    async with running(services, project, tmp_path, free_port, environment) as (process, client):
-        yield process, client
+async def gateway(start_gateway: StartGateway, metrics_port: int) -> tuple[Process, httpx.AsyncClient]:
+    return await start_gateway(TMI_MAX_BODY_BYTES="100000", TMI_DRAIN_SECONDS="1", TMI_METRICS_PORT=str(metrics_port))
 
 
 async def test_serves_over_real_sockets_and_stops_when_told(
@@ -131,13 +108,12 @@ async def test_a_failure_to_start_is_one_line(
     project: Path,
     tmp_path: Path,
     processes: list[Process],
-    free_port: int,
     environment: dict[str, str],
     reason: str,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         busy: Any = taken.getsockname()[1]
-        filled = {name: value.format(busy=busy, free=free_port) for name, value in environment.items()}
+        filled = {name: value.format(busy=busy, free=free_port()) for name, value in environment.items()}
         process = Process(project, tmp_path, filled)
         processes.append(process)
         assert await process.ended() == 1
@@ -167,3 +143,26 @@ async def test_a_declaration_that_cannot_be_followed_is_one_line_before_anything
         f"gateway: The declaration of {file.package}.Extra.Count cannot be used: "
         "the access ACCESS_ADMIN_STEP_UP is not implemented.\n"
     )
+
+
+async def test_readiness_fails_before_anything_else_does(start_gateway: StartGateway, services: EchoServices) -> None:
+    process, client = await start_gateway(TMI_SHUTDOWN_DELAY_SECONDS="600", TMI_DRAIN_SECONDS="1")
+    assert (await client.get("/readyz")).status_code == 200
+    process.popen.send_signal(signal.SIGTERM)
+    with anyio.fail_after(30):
+        while (await client.get("/readyz")).status_code != 503:
+            await anyio.lowlevel.checkpoint()
+    async with httpx.AsyncClient(base_url=client.base_url) as newcomer:
+        assert (await newcomer.get("/me", headers=services.authorization())).status_code == 200
+        assert (await newcomer.get("/livez")).status_code == 200
+        assert (await newcomer.get("/readyz")).json()["error"] == "service_unavailable"
+    process.popen.send_signal(signal.SIGTERM)
+    assert await process.ended() == 0
+    assert "Traceback" not in process.stderr
+
+
+async def test_the_delay_ends_by_itself(start_gateway: StartGateway) -> None:
+    process, _ = await start_gateway(TMI_SHUTDOWN_DELAY_SECONDS="0.2", TMI_DRAIN_SECONDS="1")
+    process.popen.send_signal(signal.SIGTERM)
+    assert await process.ended() == 0
+    assert '"stopping"' in process.stderr

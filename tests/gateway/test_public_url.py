@@ -52,6 +52,27 @@ def test_the_nearest_proxy_is_believed() -> None:
     assert _url(headers, trusted=["10.0.0.1"]) == "https://good"
 
 
+def test_a_fallback_takes_the_place_of_what_strangers_say() -> None:
+    url = PublicUrl("", TrustedProxies(["10.0.0.0/8"]), tls=False, fallback="https://tmi.example/api/")
+    headers = {"Host": "evil.example", "X-Forwarded-Host": "outer", "X-Forwarded-Proto": "https"}
+    assert url.of(_exchange(headers, "192.0.2.1")) == "https://tmi.example/api"
+    assert url.of(_exchange(headers, "10.0.0.1")) == "https://outer"
+
+
+@pytest.mark.parametrize(
+    ("configured", "origin"),
+    [
+        ("https://TMI.example/api", "https://tmi.example"),
+        ("https://tmi.example:443", "https://tmi.example"),
+        ("http://tmi.example:80/", "http://tmi.example"),
+        ("http://tmi.example:443", "http://tmi.example:443"),
+        ("http://[::1]:8080/x", "http://[::1]:8080"),
+    ],
+)
+def test_the_origin_is_what_browsers_send(configured: str, origin: str) -> None:
+    assert PublicUrl(configured, TrustedProxies([]), tls=False).origin_of(_exchange({})) == origin
+
+
 @pytest.mark.parametrize(
     "headers",
     [

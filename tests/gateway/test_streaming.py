@@ -20,7 +20,7 @@ from services.shared.principal import Call
 from services.shared.rpc import Stream
 from services.shared.startup import CannotStart
 from tests.gateway.echo_services import OPERATIONS, EchoServices
-from tests.gateway.process import Process, running, unused_port
+from tests.gateway.process import Process, addresses, free_port, is_ready
 from tests.protos import compiled
 
 pytestmark = pytest.mark.anyio
@@ -107,9 +107,21 @@ async def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     await services.start()
     environment: dict[str, str] = getattr(request, "param", {})
     project = Path(__file__).parents[2]
-    async with running(services, project, stubs, unused_port(), environment, stubs=stubs) as (process, client):
-        served = World(services, process, client)
-        yield served
+    port = free_port()
+    own = {"TMI_SERVER_PORT": str(port), "TMI_DRAIN_SECONDS": "1"}
+    process = Process(project, stubs, addresses(services) | own | environment, stubs=stubs)
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            with anyio.fail_after(30):
+                while not await is_ready(client, services):
+                    assert process.popen.poll() is None, process.stderr
+                    await anyio.sleep(0.02)
+            served = World(services, process, client)
+            yield served
+    finally:
+        if process.popen.poll() is None:
+            process.popen.kill()
+        process.popen.wait()
     await services.stop()
 
 

@@ -250,11 +250,11 @@ async def test_large_paste_takes_effect_and_a_larger_one_is_rejected_on_an_open_
 async def test_characters_that_rest_refuses_are_rejected_and_text_is_stored_in_nfc(stack: Stack) -> None:
     alice, bob = await stack.connect("alice"), await stack.connect("bob")
     cell = str(uuid4())
-    rejected = await alice.edit(cell, label="pay\u200bpal")
+    rejected = await alice.edit(cell, label="pay\u202epal")
     await alice.edit(cell, label="Cafe\u0301")
     rejection = await alice.receive("operation_rejected")
     assert (rejection["operation_id"], rejection["reason"]) == (rejected, "validation_failed")
-    assert "U+200B" in rejection["message"]
+    assert "U+202E" in rejection["message"]
     event = await bob.receive("diagram_operation_event")
     assert event["operation"]["cells"][0]["data"]["label"] == "Caf\u00e9"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
 
 import grpc
 import pytest
@@ -17,11 +18,11 @@ from tests.protos import with_rpc
 from tmi.options.v1.options_pb2 import Access
 from tmi.principal.v1.principal_pb2 import Principal
 
-PERSON = Principal(user_id="1", group_ids=[ADMINISTRATORS_GROUP_ID])
+PERSON = Principal(user_id="1", group_ids=[UUID(ADMINISTRATORS_GROUP_ID).bytes])
 ADMINISTRATOR = Principal(user_id="2", is_administrator=True)
 ROBOT = Principal(user_id="3", is_service_account=True)
 ADMINISTRATORS_ROBOT = Principal(user_id="4", is_service_account=True, is_administrator=True)
-AUTOMATION = Principal(user_id="5", is_service_account=True, group_ids=[TMI_AUTOMATION_GROUP_ID])
+AUTOMATION = Principal(user_id="5", is_service_account=True, group_ids=[UUID(TMI_AUTOMATION_GROUP_ID).bytes])
 EVERYBODY = [None, PERSON, ADMINISTRATOR, ROBOT, ADMINISTRATORS_ROBOT, AUTOMATION]
 
 # Statuses in the order of EVERYBODY; the handler answers with an owner's role in hand.

@@ -52,3 +52,30 @@ def test_an_unknown_failure_is_500_without_internal_text() -> None:
 
 def test_every_401_names_its_scheme() -> None:
     assert errors.unauthorized().headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"context": {"fields": [{"field": f"f{n}", "message": "no such member"} for n in range(5000)]}},
+        {"context": {"fields": [{"field": "é" * 100_000, "message": "no such member"}]}},
+        {"context": {"n" * 100_000: 1}},
+        {"context": {f"member {n}": "\U0001f600" * 300 for n in range(300)}},
+        {"context": [[[["x" * 100] * 100] * 100] * 10]},
+        {"code": "c", "suggestion": "s" * 50_000},
+    ],
+)
+def test_details_are_cut_to_what_metadata_carries(details: dict[str, object]) -> None:
+    error = errors.invalid_input("m" * 50_000, details=details)
+    assert len(error.status_details()) < 12 * 1024
+    received = from_rpc_error(FailedCall(error.grpc_code, ((STATUS_DETAILS_KEY, error.status_details()),)))
+    assert vars(received) == vars(error)
+    assert len(error.message) == 1000
+
+
+def test_what_fits_is_not_touched() -> None:
+    details = {"code": "c", "context": {"fields": [{"field": "é" * 400}] * 9, "none": None, "n": 1.5}}
+    assert errors.invalid_input("ä" * 500, details=details).details == details
+    assert errors.invalid_input("ä" * 500).message == "ä" * 500
+    assert errors.invalid_input("ä" * 501).message == "ä" * 500
+    assert errors.invalid_input("half \ud800").message == "half ?"

@@ -24,7 +24,7 @@ from services.shared import migrations, rfc3339
 from services.shared.database import Database
 from services.shared.errors import ApiError, from_rpc_error, unavailable
 from services.shared.operations import HttpOperation, http_operations
-from services.shared.principal import EVERYONE_GROUP_ID, PRINCIPAL_KEY, REQUEST_ID_KEY, Call
+from services.shared.principal import PRINCIPAL_KEY, REQUEST_ID_KEY, Call
 from services.shared.rpc import HTTP_HEADER_PREFIX, HTTP_STATUS_KEY
 from services.threat_model.people.directory import PrincipalDirectory
 from services.threat_model.service import add_services
@@ -46,7 +46,7 @@ def new_user(name: str = "user", **claims: Any) -> Principal:
         provider_id=f"{name}-{user_id}",
         email=f"{name}-{user_id}@example.com",
         display_name=name.title(),
-        group_ids=[EVERYONE_GROUP_ID, *claims.pop("groups", [])],
+        group_ids=[uuid.UUID(group).bytes for group in claims.pop("groups", [])],
         **claims,
     )
 

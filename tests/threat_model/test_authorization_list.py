@@ -1,4 +1,5 @@
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_groups_count_by_id_and_the_highest_role_wins(any_api: Api) -> None:
     tm = any_api.new_threat_model(authorization=[entry(bob, "reader")])["id"]
     namesake = new_user("x", groups=["6d5ef7b2-0000-4000-8000-0000000000ff"])
     assert any_api.as_caller(namesake).refusal("GetThreatModel", threat_model_id=tm).status == 403
-    bob.group_ids.append(SECURITY_REVIEWERS_GROUP_ID)
+    bob.group_ids.append(UUID(SECURITY_REVIEWERS_GROUP_ID).bytes)
     assert any_api.as_caller(bob).CreateThreat({"name": "T"}, threat_model_id=tm).status == 201
 
 

@@ -20,6 +20,7 @@ from tmi.auth.v1.directory_pb2 import (
     PrincipalType,
     ResolvePrincipalsRequest,
     ResolvePrincipalsResponse,
+    ResolveSessionResponse,
 )
 
 CALL = Call(None, None, "request-7", "")
@@ -45,6 +46,7 @@ def auth(tmp_path: Path) -> Iterator[tuple[AuthService, AuthDirectory]]:
         "ResolvePrincipals": service.resolve,
         "ListSigningKeys": lambda *_: ListSigningKeysResponse(),
         "ListRevocations": lambda *_: ListRevocationsResponse(),
+        "ResolveSession": lambda *_: ResolveSessionResponse(),
     }
     add_service(server, directory_pb2.DESCRIPTOR.services_by_name["Directory"], handlers)
     port = server.add_insecure_port("127.0.0.1:0")

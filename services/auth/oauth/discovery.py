@@ -25,7 +25,6 @@ from tmi.auth.v1.oauth_pb2 import (
     ListProvidersRequest,
 )
 
-_CALLBACK_PATH = "/oauth2/callback"
 _SCOPES = ["openid", "profile", "email"]
 
 
@@ -36,7 +35,7 @@ class Discovery:
         self._settings = settings
         self._keys = keys
         self._issuer = issuer_of(settings)
-        self._base = _base_url(settings, self._issuer)
+        self._base = settings.base_url
 
     def list_providers(self, _request: ListProvidersRequest, call: Call) -> Reply:
         """The identity providers a login page can offer."""
@@ -108,14 +107,6 @@ class Discovery:
             "code_challenge_methods_supported": [pkce.METHOD],
             "scopes_supported": _SCOPES,
         }
-
-
-def _base_url(settings: Settings, issuer: str) -> str:
-    if settings.public_url:
-        return settings.public_url.rstrip("/")
-    if settings.oauth_callback_url.endswith(_CALLBACK_PATH):
-        return settings.oauth_callback_url.removesuffix(_CALLBACK_PATH)
-    return issuer
 
 
 def _cacheable(document: dict[str, Any]) -> Reply:

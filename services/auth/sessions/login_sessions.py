@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
+from services.auth.directory.groups import Group, effective_groups
 from services.auth.directory.tables import users
 from services.auth.directory.users import User
 from services.auth.sessions import revocations
@@ -145,6 +146,18 @@ class LoginSessions:
             return None
         kind = RevocationKind.REVOCATION_KIND_SESSION
         return revocations.record(connection, kind, session_id, now + self._access_lifetime)
+
+
+def groups_of_session(connection: Connection, session_id: str, user_id: str, now: datetime) -> list[Group] | None:
+    """The groups that a user is in by a live session, None when the user has no such session."""
+    row = connection.execute(
+        select(users.c.provider, login_sessions.c.provider_groups)
+        .join(login_sessions, login_sessions.c.user_id == users.c.id)
+        .where(login_sessions.c.id == session_id, users.c.id == user_id, *_is_live(now))
+    ).one_or_none()
+    if row is None:
+        return None
+    return effective_groups(connection, user_id, row.provider, row.provider_groups)
 
 
 def _is_live(now: datetime) -> tuple[ColumnElement[bool], ...]:

@@ -10,9 +10,12 @@ from services.auth.directory.users import User
 from services.auth.sessions.login_sessions import LoginSession
 from services.auth.tokens.signing_keys import SigningKeys
 from services.shared import jwt
-from services.shared.principal import ADMINISTRATORS_GROUP_ID, EVERYONE_GROUP_ID, SECURITY_REVIEWERS_GROUP_ID
+from services.shared.principal import ADMINISTRATORS_GROUP_ID, SECURITY_REVIEWERS_GROUP_ID
 from services.shared.settings import Settings
 from services.shared.uuids import uuid4
+
+LONGEST_GROUP_NAMES = 512
+"""Characters that the names of groups may have in a token, all together."""
 
 
 def issuer_of(settings: Settings) -> str:
@@ -31,10 +34,10 @@ def claims_of(
 ) -> dict[str, Any]:
     """The claims of a new token. Times are Unix seconds; it never outlives its session.
 
-    `groups` holds names for display, `tmi_group_ids` the ids that decide: a provider's group of
-    the same name as a built-in one has another id.
+    `groups` holds names for display, and is left out when it is long: a token has to fit a cookie. The
+    flags of roles are for clients, too. What decides is asked of this service for each session.
     """
-    group_ids = [EVERYONE_GROUP_ID, *(group.id for group in groups)]
+    group_ids = {group.id for group in groups}
     names = list(dict.fromkeys([*session.provider_groups, *(group.name for group in groups)]))
     claims: dict[str, Any] = {
         "iss": issuer,
@@ -44,7 +47,6 @@ def claims_of(
         "email": user.email,
         "name": user.display_name,
         "tmi_user_id": user.id,
-        "tmi_group_ids": group_ids,
         "tmi_is_administrator": ADMINISTRATORS_GROUP_ID in group_ids,
         "tmi_is_security_reviewer": SECURITY_REVIEWERS_GROUP_ID in group_ids,
         "auth_time": int(session.auth_time.timestamp()),
@@ -56,7 +58,7 @@ def claims_of(
     }
     if user.email_verified:
         claims["email_verified"] = True
-    if names:
+    if names and sum(map(len, names)) <= LONGEST_GROUP_NAMES:
         claims["groups"] = names
     return claims
 

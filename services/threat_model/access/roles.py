@@ -2,7 +2,7 @@
 
 from sqlalchemy import ColumnElement, ScalarSelect, bindparam, func, select
 
-from services.shared.principal import EVERYONE_GROUP_ID
+from services.shared.principal import group_ids
 from services.shared.sql_dialect import UuidList, is_one_of
 from services.threat_model.access.tables import threat_model_access
 from tmi.principal.v1.principal_pb2 import Principal
@@ -12,11 +12,8 @@ PRINCIPAL_IDS = "principal_ids"
 
 
 def principal_ids(principal: Principal) -> list[str]:
-    """Value of PRINCIPAL_IDS: the user, the groups of the token, and everyone."""
-    ids = [principal.user_id, *principal.group_ids]
-    if EVERYONE_GROUP_ID not in ids:
-        ids.append(EVERYONE_GROUP_ID)
-    return ids
+    """Value of PRINCIPAL_IDS: the user, the user's groups, and everyone."""
+    return [principal.user_id, *group_ids(principal)]
 
 
 def is_callers() -> ColumnElement[bool]:

@@ -131,7 +131,7 @@ class World:
             provider_id=f"{name}-{id_}",
             email=f"{name}@example.com",
             display_name=name,
-            group_ids=group_ids,
+            group_ids=[uuid.UUID(group).bytes for group in group_ids],
         )
 
     def grant(self, principal_id: str, role: int) -> None:
