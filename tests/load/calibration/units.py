@@ -87,7 +87,15 @@ class Calibration:
             },
             {"server": self._hop} | client,
         )
-        select = self._client.run({"kind": "selects", "database_url": self._database_url, "seconds": SECONDS}, client)
+        select = self._client.run(
+            {
+                "kind": "selects",
+                "database_url": self._database_url,
+                "connections": CONNECTIONS,
+                "seconds": SECONDS,
+            },
+            client,
+        )
         delivery = self._delivery(*room) if room else 0.0
         units = Units(http.milliseconds_each(), hop.milliseconds_each(), select.milliseconds_each(), delivery)
         self.taken.append(units)
