@@ -1,7 +1,7 @@
 """The measurements: requests over keep-alive connections, and edits of a diagram that many watch.
 
-Each is taken in many short windows, with a calibration before and after each, and the window with the
-middle ratio counts: what else the machine does disturbs a window and its calibrations alike.
+Each is taken in many short windows with a calibration before and after each, and the quiet ones of
+both are compared: what else the machine does only ever adds to a cost.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from deploy.demo.client import Person
 from deploy.embedded.stack import Stack
-from tests.load.calibration.units import CONNECTIONS, Calibration, Units
+from tests.load.calibration.units import CONNECTIONS, Calibration, quiet, quiet_units
 from tests.load.limits import COMMIT, CREATE, DELIVER, FOREIGN_MODELS, GET_ONE, PATCH, ROOT, list_name
 from tests.load.load_client import LoadClient, Result
 from tests.load.seeding import Seeded, multiply_foreign_model, seed, shared_diagram
@@ -104,21 +104,17 @@ class Bench:
         }
         expected_status = 201 if method == "POST" else 200
         self._client.run(job | {"seconds": WARM_UP_SECONDS}, {}, expected_status)
-        before = self._calibration.take()
-        rows = []
+        calibrations, results = [self._calibration.take()], []
         for _ in range(WINDOWS):
-            result = self._client.run(job | {"seconds": SECONDS}, self._stack.pids(), expected_status)
-            after = self._calibration.take()
-            units = before.between(after)
-            bare = units.http + units.hop + statements * units.select
-            system = [label for label in result.cpu if label not in _STORES]
-            rows.append(Row(name, result, result.milliseconds_each(system), bare, result.milliseconds_each(_STORES)))
-            before = after
-        return middle(rows)
+            results.append(self._client.run(job | {"seconds": SECONDS}, self._stack.pids(), expected_status))
+            calibrations.append(self._calibration.take())
+        units = quiet_units(calibrations)
+        system = [label for label in results[0].cpu if label not in _STORES]
+        return _row(name, results, system, units.http + units.hop + statements * units.select)
 
     async def _edits(self) -> list[Row]:
         people = SOCKETS // SOCKETS_OF_ONE_PERSON
-        delivered, committed = [], []
+        results, calibrations = [], []
         async with AsyncExitStack() as resources:
             host, *others = [
                 await resources.enter_async_context(Person(f"editor-{number:02}", self._stack.gateway_urls[0]))
@@ -126,7 +122,6 @@ class Bench:
             ]
             for person in (host, *others):
                 await person.log_in()
-            before: Units | None = None
             for _ in range(EDITING_WINDOWS):
                 threat_model_id, diagram_id, cells = await shared_diagram(host, others)
                 urls = [
@@ -142,28 +137,19 @@ class Bench:
                     "seconds": EDITING_SECONDS,
                     "cells": cells,
                 }
-                result = await asyncio.to_thread(self._client.run, job, self._stack.pids())
-                room = (SOCKETS, people, OPERATIONS_PER_SECOND, result.event_bytes)
-                after = await asyncio.to_thread(self._calibration.take, room)
-                units = after if before is None else before.between(after)
-                before = after
-                stores = result.milliseconds_each(_STORES)
-                delivered.append(Row(DELIVER, result, result.milliseconds_each(_GATEWAY), units.delivery, stores))
-                edits = SOCKETS - 1  # deliveries of each
-                committed.append(
-                    Row(
-                        COMMIT,
-                        result,
-                        result.milliseconds_each(_COMMITTERS) * edits,
-                        units.hop + 3 * units.select,
-                        stores * edits,
-                    )
-                )
-        return [middle(delivered), middle(committed)]
+                results.append(await asyncio.to_thread(self._client.run, job, self._stack.pids()))
+                room = (SOCKETS, people, OPERATIONS_PER_SECOND, results[-1].event_bytes)
+                calibrations.append(await asyncio.to_thread(self._calibration.take, room))
+        units = quiet_units(calibrations)
+        return [
+            _row(DELIVER, results, _GATEWAY, units.delivery),
+            _row(COMMIT, results, _COMMITTERS, units.hop + 3 * units.select, times=SOCKETS - 1),
+        ]
 
 
-def middle(rows: Sequence[Row]) -> Row:
-    """The row with the middle ratio, or one that has a problem."""
-    if spoilt := next((row for row in rows if row.result.problem), None):
-        return spoilt
-    return sorted(rows, key=lambda row: row.ratio)[len(rows) // 2]
+def _row(name: str, results: Sequence[Result], labels: Sequence[str], bare: float, *, times: int = 1) -> Row:
+    """times: answers or deliveries for one operation. A window with a problem wins over the quiet one."""
+    costs = [result.milliseconds_each(labels) * times for result in results]
+    cost = quiet(costs)
+    shown = next((result for result in results if result.problem), results[costs.index(cost)])
+    return Row(name, shown, cost, bare, shown.milliseconds_each(_STORES) * times)

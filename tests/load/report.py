@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.load.bench import Row
-from tests.load.calibration.units import CONNECTIONS, Units, middle
+from tests.load.calibration.units import CONNECTIONS, Units, quiet_units
 from tests.load.limits import FLAT_WITHIN, FOREIGN_MODELS, LIMITS, list_name
 
 
@@ -38,15 +38,11 @@ def print_report(
             f"{row.stores:.3f}",
         )
     console.print(table)
-    usual = middle(list(calibrations))
-    parts = ", ".join(
-        f"{label} {getattr(usual, name):.3f}"
-        for name, label in (("http", "HTTP answer"), ("hop", "gRPC hop"), ("select", "SELECT"))
-    )
-    least, most = (pick(each.http + each.hop for each in calibrations) for pick in (min, max))
+    units = quiet_units(calibrations)
+    parts = [each.http + each.hop for each in calibrations]
     console.print(
-        f"Bare parts, median of {len(calibrations)} calibrations: {parts}; "
-        f"answer and hop together between {least:.3f} and {most:.3f}."
+        f"One bare HTTP answer {units.http:.3f}, gRPC hop {units.hop:.3f}, SELECT {units.select:.3f}; in {len(parts)} "
+        f"calibrations answer and hop together cost {min(parts):.3f} to {max(parts):.3f}."
     )
     console.print(
         f"The list costs {_growth(rows):.2f} times as much, stores included, among {FOREIGN_MODELS[-1]:,} foreign "

@@ -7,6 +7,8 @@ documented.
 
 import re
 from collections.abc import Callable, Collection, Sequence
+from copy import copy
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -28,15 +30,21 @@ class Body(BaseModel):
     @classmethod
     def blank(cls) -> dict[str, Any]:
         """What each optional member is when it has no value."""
-        return {
-            name: _plain(field.get_default(call_default_factory=True))
-            for name, field in cls.model_fields.items()
-            if not field.is_required()
-        }
+        return {name: copy(value) for name, value in _defaults(cls).items()}
 
     def given(self) -> set[str]:
         """Members that the body names with a value other than null."""
         return {name for name in self.model_fields_set if getattr(self, name) is not None}
+
+
+@cache
+def _defaults(model: type[Body]) -> dict[str, Any]:
+    """Made once: pydantic looks at the signature of a factory each time it calls it."""
+    return {
+        name: _plain(field.get_default(call_default_factory=True))
+        for name, field in model.model_fields.items()
+        if not field.is_required()
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -39,20 +40,30 @@ async def make_hops(job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def make_selects(job: dict[str, Any]) -> dict[str, Any]:
-    """Reads one row by its key, again and again for `seconds`, through a pool as services do."""
+    """Reads single rows by their key for `seconds`, in as many threads as there are `connections`.
+
+    In one thread alone a SELECT costs whatever it costs to wake a core, which varies twofold.
+    """
     if job["database_url"] not in _engines:
-        engine = _engines[job["database_url"]] = create_engine(job["database_url"], isolation_level="AUTOCOMMIT")
+        engine = create_engine(job["database_url"], isolation_level="AUTOCOMMIT", pool_size=job["connections"])
         with engine.connect() as connection:
             _ROWS.metadata.create_all(connection)
             connection.execute(_ROWS.insert(), [{"id": number, "text": f"row {number}"} for number in range(100)])
+        _engines[job["database_url"]] = engine
     engine = _engines[job["database_url"]]
     latencies: list[float] = []
     cpu_before = cpu_seconds(job["pids"])
     started = time.perf_counter()
     end = started + job["seconds"]
-    while (before := time.perf_counter()) < end:
-        with engine.connect() as connection:
-            connection.execute(_SELECT, {"wanted": len(latencies) % 100}).scalar_one()
-        latencies.append(time.perf_counter() - before)
+
+    def keep_reading() -> None:
+        while (before := time.perf_counter()) < end:
+            with engine.connect() as connection:
+                connection.execute(_SELECT, {"wanted": len(latencies) % 100}).scalar_one()
+            latencies.append(time.perf_counter() - before)
+
+    with ThreadPoolExecutor(job["connections"]) as threads:
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(threads, keep_reading) for _ in range(job["connections"])))
     elapsed = time.perf_counter() - started
     return {"latencies": latencies, "elapsed": elapsed, "cpu": [cpu_before, cpu_seconds(job["pids"])]}

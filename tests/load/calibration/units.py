@@ -2,9 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
-from statistics import median
 from typing import Self
 
 from deploy.embedded.process import PROJECT
@@ -30,14 +30,16 @@ class Units:
     select: float
     delivery: float = 0.0
 
-    def between(self, other: "Units") -> "Units":
-        """The mean of two calibrations, for what was measured between them."""
-        return Units(*((getattr(self, unit.name) + getattr(other, unit.name)) / 2 for unit in fields(Units)))
+
+def quiet(values: Iterable[float]) -> float:
+    """The value that a fifth do not exceed: what else the machine does only ever adds to a cost."""
+    ordered = sorted(values)
+    return ordered[len(ordered) // 5]
 
 
-def middle(units: list[Units]) -> Units:
-    """The median of each unit."""
-    return Units(*(median(getattr(each, unit.name) for each in units) for unit in fields(Units)))
+def quiet_units(taken: Sequence[Units]) -> Units:
+    """The quiet value of each unit."""
+    return Units(*(quiet(getattr(each, unit.name) for each in taken) for unit in fields(Units)))
 
 
 class Calibration:
@@ -85,7 +87,15 @@ class Calibration:
             },
             {"server": self._hop} | client,
         )
-        select = self._client.run({"kind": "selects", "database_url": self._database_url, "seconds": SECONDS}, client)
+        select = self._client.run(
+            {
+                "kind": "selects",
+                "database_url": self._database_url,
+                "connections": CONNECTIONS,
+                "seconds": SECONDS,
+            },
+            client,
+        )
         delivery = self._delivery(*room) if room else 0.0
         units = Units(http.milliseconds_each(), hop.milliseconds_each(), select.milliseconds_each(), delivery)
         self.taken.append(units)
