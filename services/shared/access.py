@@ -19,7 +19,7 @@ class Requirement:
 
     authenticated: bool = True
     role: int = 0
-    """Least role on the threat model that the request names; 0 for none."""
+    """Least role on the root that the request names, such as a threat model; 0 for none."""
     in_person: bool = False
     """A service account is refused."""
     administrator: bool = False

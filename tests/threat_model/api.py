@@ -31,10 +31,12 @@ from services.threat_model.service import add_services
 from tmi.auth.v1.directory_pb2 import PrincipalQuery, PrincipalRecord
 from tmi.principal.v1.principal_pb2 import Principal
 
+_RPCS = {operation.rpc_path for operation in http_operations() if operation.service == "threat_model"}
 OPERATIONS: dict[str, HttpOperation] = {
     operation.method.name: operation for operation in http_operations() if operation.service == "threat_model"
 }
-"""Every HTTP operation of the service by RPC name."""
+"""An HTTP operation of each RPC of the service, by RPC name."""
+assert len(_RPCS) == len(OPERATIONS), "two RPCs have the same name"
 
 
 def new_user(name: str = "user", **claims: Any) -> Principal:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from services.threat_model.access.tables import threat_models
 from services.threat_model.models.bodies import PatchedThreatModel, ThreatModelBody, ThreatModelReplacement
-from services.threat_model.models.documents import MEMBERS, embedded, list_members
+from services.threat_model.models.documents import MEMBERS, list_members
 from services.threat_model.models.filters import FILTERS
 from services.threat_model.models.rules import PEOPLE, ThreatModelRules
 from services.threat_model.models.scope import THREAT_MODEL
 from services.threat_model.people.copies import Principals
 from services.threat_model.resources.declaration import Resource
+from services.threat_model.resources.embedding import embedded
 
 
 def threat_model(children: Sequence[Resource], people: Principals) -> Resource:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, case, func, literal_column, select
+from sqlalchemy import ColumnElement, ScalarSelect, case, literal_column, select
 
 from services.shared.access import ROLE_NAMES
 from services.shared.sql_dialect import (
@@ -20,6 +20,7 @@ from services.threat_model.access.tables import threat_model_access, threat_mode
 from services.threat_model.people import names as people
 from services.threat_model.people.tables import principals
 from services.threat_model.resources.declaration import Resource
+from services.threat_model.resources.embedding import counts
 
 COUNTS = ("threat_count", "diagram_count", "document_count", "repo_count", "note_count", "asset_count")
 """Members of a list item that count children, whether or not there are such children yet."""
@@ -40,18 +41,6 @@ def _authorization() -> ScalarSelect[str]:
         .order_by(access.role.desc(), who.type, who.provider, who.provider_id, who.id)
     )
     return json_array(entries.correlate(threat_models))
-
-
-def _live_children(child: Resource) -> ScalarSelect[str]:
-    table = child.table
-    rows = select(child.document).where(table.c.threat_model_id == _c.id, table.c.deleted_at.is_(None))
-    return json_array(rows.order_by(*child.default_order, table.c.id).correlate(threat_models))
-
-
-def _live_count(child: Resource) -> ColumnElement[Any]:
-    table = child.table
-    rows = select(func.count()).select_from(table).where(table.c.threat_model_id == _c.id, table.c.deleted_at.is_(None))
-    return JsonVerbatim(rows.correlate(threat_models).scalar_subquery())
 
 
 _MEMBERS: dict[str, ColumnElement[Any]] = {
@@ -81,15 +70,6 @@ MEMBERS: dict[str, ColumnElement[Any]] = {
 }
 
 
-def embedded(children: Sequence[Resource]) -> dict[str, ColumnElement[Any]]:
-    """The live children whose kinds are embedded, by the plural of each."""
-    return {child.plural: _live_children(child) for child in children if child.in_parent and child.in_parent.embedded}
-
-
 def list_members(children: Sequence[Resource]) -> dict[str, ColumnElement[Any]]:
     """Members of a list item."""
-    counts: dict[str, ColumnElement[Any]] = {name: literal_column("'0'") for name in COUNTS}
-    for child in children:
-        if child.in_parent and child.in_parent.counted_as:
-            counts[child.in_parent.counted_as] = _live_count(child)
-    return {**_MEMBERS, **counts}
+    return {**_MEMBERS, **{name: literal_column("'0'") for name in COUNTS}, **counts(children)}

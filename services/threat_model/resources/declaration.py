@@ -144,7 +144,7 @@ class Resource:
     without them does not clear. together: members that are read when one of them is written, because a
     rule looks at both. untold: members whose former values the history keeps elsewhere. references: to
     other kinds of the same root. in_parent: None for a root. bulk_creates: a bulk PUT
-    may choose the ids of new rows.
+    may choose the ids of new rows. rpc_names: the plural in the names of RPCs where it is not `plural`.
     """
 
     kind: str
@@ -171,6 +171,7 @@ class Resource:
     most_metadata: int = 100
     most_in_bulk: int = 20
     bulk_creates: bool = False
+    rpc_names: str = ""
     new_id: Callable[[], str] = uuid4
     rules: Rules = field(default_factory=Rules)
 
@@ -178,6 +179,11 @@ class Resource:
     def is_root(self) -> bool:
         """True when its rows stand by themselves."""
         return self.in_parent is None
+
+    @property
+    def names(self) -> str:
+        """The plural as it stands in the names of RPCs."""
+        return self.rpc_names or self.plural.title().replace("_", "")
 
     @property
     def id_field(self) -> str:

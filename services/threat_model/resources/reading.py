@@ -26,13 +26,14 @@ class Reading:
         """A page. Deleted rows are for owners of their root and for administrators, deleted roots for the latter."""
         resource = self._resource
         page: PageRequest = request
-        if resource.is_root and page.include_deleted and not call.caller.is_administrator:
+        include_deleted = bool(getattr(request, "include_deleted", False))
+        if resource.is_root and include_deleted and not call.caller.is_administrator:
             raise forbidden("Only an administrator may list what was deleted.")
         values = filters.present(resource.filters, request)
         statement = self._rows.statements.page(
             tuple(sorted(values)),
             filters.sort_of(text(request, "sort"), resource.sort_keys),
-            include_deleted=page.include_deleted,
+            include_deleted=include_deleted,
         )
         parameters = values | target_of(resource, request, call).parameters()
         parameters |= {"limit": page.limit, "offset": page.offset}
@@ -41,7 +42,7 @@ class Reading:
             raise resource.scope.missing()
         if not resource.is_root:
             call.require(row.role)
-            if page.include_deleted and row.role != OWNER and not call.caller.is_administrator:
+            if include_deleted and row.role != OWNER and not call.caller.is_administrator:
                 raise forbidden("Only an owner or an administrator may list what was deleted.")
         return Reply(
             b'{"%b":%b,"total":%d,"limit":%d,"offset":%d}'

@@ -30,10 +30,6 @@ class PageRequest(Protocol):
     def offset(self) -> int:
         """Items to be passed over."""
 
-    @property
-    def include_deleted(self) -> bool:
-        """Also what is deleted."""
-
 
 def text(request: Message, field: str) -> str:
     """The value of a text field; empty when the message has no such field."""

@@ -41,12 +41,12 @@ _DELETE_EVENTS = outbox.delete().where(
 )
 
 _entry = audit_entries.c
-# That a threat model existed, and who deleted it, stays known.
-_is_end_of_threat_model = (_entry.object_type == "threat_model") & (_entry.change_type == "deleted")
+# That a root such as a threat model existed, and who deleted it, stays known.
+_is_end_of_a_root = (_entry.object_id == _entry.root_id) & (_entry.change_type == "deleted")
 _DELETE_ENTRIES = audit_entries.delete().where(
     _entry.id.in_(
         select(_entry.id)
-        .where(_entry.created_at < _before, ~_is_end_of_threat_model)
+        .where(_entry.created_at < _before, ~_is_end_of_a_root)
         .order_by(_entry.created_at, _entry.id)
         .limit(BATCH)
     )
@@ -70,7 +70,7 @@ def prune_events(database: Database, before: datetime) -> int:
 
 
 def prune_audit_entries(database: Database, before: datetime) -> int:
-    """Audit entries, except those that say that a threat model was deleted."""
+    """Audit entries, except those that say that a root was deleted."""
     return database.write(lambda connection: connection.execute(_DELETE_ENTRIES, {"before": before}).rowcount)
 
 

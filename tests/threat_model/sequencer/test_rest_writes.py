@@ -12,7 +12,8 @@ from services.shared.operations import operations_of
 from services.shared.principal import Call
 from services.shared.rpc import Reply
 from services.threat_model.people.copies import Principals
-from services.threat_model.service import http_handlers
+from services.threat_model.resources.binding import bind
+from services.threat_model.service import families
 from tests.threat_model.sequencer.conftest import World
 from tests.threat_model.sequencer.test_cells import A, B, entry, node
 from tests.threat_model.sequencer.test_concurrency import in_threads
@@ -36,7 +37,7 @@ def rest(world: World, rpc: str, request: Any) -> Reply:
     people = Principals(world.database, Nobody())
     (handlers,) = (
         handlers
-        for service, handlers in http_handlers(world.database, people, require_if_match=False)
+        for service, handlers in bind(families(people), world.database, require_if_match=False)
         if service is _SERVICE
     )
     reply: Reply = handlers[rpc](request, call)

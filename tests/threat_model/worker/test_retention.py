@@ -103,8 +103,8 @@ def test_audit_entries_go_except_those_that_say_that_a_threat_model_was_deleted(
             [
                 {
                     "id": str(uuid.uuid4()),
-                    "root_id": str(uuid.uuid4()),
-                    "object_id": str(uuid.uuid4()),
+                    "root_id": (root_id := str(uuid.uuid4())),
+                    "object_id": root_id if object_type == "threat_model" else str(uuid.uuid4()),
                     "object_type": object_type,
                     "change_type": change_type,
                     "version": 1,
