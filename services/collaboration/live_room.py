@@ -154,6 +154,8 @@ class LiveRoom:
                 self.room.relayed(frame.operations.operations, time.time())
             case "volatile_message":
                 self.room.volatile_relayed(frame.volatile_message)
+            case "direct":
+                self.room.relayed_direct(frame.direct)
             case "presence_changed":
                 self.refresh_presence()
             case "session_ending":

@@ -6,6 +6,7 @@ and the shared presence keep them together. Times are Unix seconds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from services.collaboration import effects, messages
 from services.collaboration.coalescing import Coalescer
@@ -17,7 +18,7 @@ from services.collaboration.fanout import Fanout
 from services.collaboration.participants import ConnectedSocket, Participant, same_user
 from services.collaboration.roster import LocalSocket, Roster
 from services.shared.rpc import MESSAGE_LIMIT_BYTES
-from tmi.collaboration.v1.relay_pb2 import RelayedOperations, RelayedVolatile, RelayFrame, SessionEnded
+from tmi.collaboration.v1.relay_pb2 import RelayedDirect, RelayedOperations, RelayedVolatile, RelayFrame, SessionEnded
 from tmi.collaboration.v1.rooms_pb2 import Ack, Close, Direct, Probe, RoomFrame, Settle
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import (
@@ -42,6 +43,10 @@ FIRST_HOST_SECONDS = 60.0
 """How long a room waits for a host it has never seen."""
 INACTIVITY_NOTICE_SECONDS = 60.0
 INACTIVITY_NOTICE = "The collaboration session ends in a minute because nobody does anything. Any change keeps it open."
+NO_HISTORY = {
+    "undo": "Undo is not available while people edit together.",
+    "redo": "Redo is not available while people edit together.",
+}
 HOST_DISCONNECTED = "Session terminated: host disconnected"
 DIAGRAM_TOO_LARGE = "The collaboration session has ended because the diagram is too large to be sent."
 STATE_LIMIT_BYTES = MESSAGE_LIMIT_BYTES - 16 * 1024 * 1024
@@ -238,16 +243,23 @@ class Room:
         """The presenter is the host and stays it; nothing is kept that could be undone."""
         is_host = same_user(socket.principal, self.session.host)
         match message.kind:
-            case "undo_request":
-                self._direct(socket, messages.nothing_in_history("undo"))
-            case "redo_request":
-                self._direct(socket, messages.nothing_in_history("redo"))
+            case "undo_request" | "redo_request":
+                direction: Literal["undo", "redo"] = "undo" if message.kind == "undo_request" else "redo"
+                self._direct(socket, messages.nothing_in_history(direction))
+                self._direct(socket, messages.error("validation_error", NO_HISTORY[direction], now))
             case "presenter_request" if is_host:
                 self._announce(force=True)
             case "presenter_request":
-                self._direct(socket, messages.presenter_denied_event(socket.principal))
+                host = self._roster.sockets_of(self.session.host.provider, self.session.host.provider_id)
+                if host:
+                    self._send(host[0], messages.presenter_request_event(socket.principal))
+                else:
+                    self._direct(socket, messages.presenter_denied_event(socket.principal))
+            case "presenter_denied_request" if is_host and message.user:
+                for denied in self._roster.sockets_of(*message.user):
+                    self._send(denied, messages.presenter_denied_event(denied.principal))
             case "change_presenter_request" if is_host:
-                # invalid_participant is the one error that the web client merely shows.
+                # invalid_participant is an error that the web client merely shows.
                 self._direct(socket, messages.error("invalid_participant", "The presenter cannot be changed.", now))
             case "remove_participant_request" if is_host:
                 self._direct(socket, messages.error("invalid_participant", "Participants cannot be removed.", now))
@@ -613,6 +625,19 @@ class Room:
         self._emit(effects.Finished())
 
     # Frames
+
+    def relayed_direct(self, message: RelayedDirect) -> None:
+        """A message from another replica for one socket, which may be here."""
+        if socket := self.sockets.get(message.socket_id):
+            self._direct(socket, message.text)
+
+    def _send(self, socket: ConnectedSocket, text: bytes) -> None:
+        """Sends a message to a socket on any replica."""
+        if local := self.sockets.get(socket.socket_id):
+            self._direct(local, text)
+        else:
+            direct = RelayedDirect(socket_id=socket.socket_id, text=text)
+            self._emit(effects.Publish(RelayFrame(direct=direct)))
 
     def _direct(self, socket: LocalSocket, text: bytes) -> None:
         self._emit(effects.SendFrame(socket.link, RoomFrame(direct=Direct(socket_id=socket.socket_id, text=text))))
