@@ -28,7 +28,8 @@ CROSSING_SECONDS = 5.0
 """How long a correction may take to be drawn."""
 HISTORY_CELLS = 20_000
 RECENT_CELLS = 256
-"""Cells whose newest entry is kept, for operations that are judged late."""
+RECENT_OPERATION_BYTES = 64 * 1024
+"""Of so many cells the newest entry is kept, if its operation was not larger, for operations that are judged late."""
 
 
 @dataclass(slots=True)
@@ -241,7 +242,8 @@ class Corrections:
             else:
                 self._cells[cell_id] = _LastChanges(vector, author)
             self._recent.pop(cell_id, None)
-            self._recent[cell_id] = (vector, entry)
+            if len(operation.operation) <= RECENT_OPERATION_BYTES:
+                self._recent[cell_id] = (vector, entry)
             for owed in self._owed.values():
                 if cell_id in owed.cells and owed.cells[cell_id][0] < vector:
                     # The event shows the cell as it is, but not to those who sent it.
