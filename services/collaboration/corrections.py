@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from services.collaboration.outbox import MessageKey
 from tmi.threat_model.v1.sequencer_pb2 import CommittedOperation
 
 QUIET_SECONDS = 0.1
@@ -27,10 +28,8 @@ CROSSING_SECONDS = 5.0
 """How long a correction may take to be drawn."""
 HISTORY_CELLS = 20_000
 RECENT_CELLS = 256
-"""Cells whose newest entry is kept, for operations that are judged late."""
-
-Ack = tuple[str, str, int]
-"""Stream, socket and number of a message that is to be acknowledged once the correction was sent."""
+RECENT_OPERATION_BYTES = 64 * 1024
+"""Of so many cells the newest entry is kept, if its operation was not larger, for operations that are judged late."""
 
 
 @dataclass(slots=True)
@@ -81,7 +80,7 @@ class Owed:
     author: bytes = b""
     cells: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
     state_vector: int = -1
-    acks: list[Ack] = field(default_factory=list)
+    acks: list[MessageKey] = field(default_factory=list)
 
     @property
     def is_settled(self) -> bool:
@@ -126,20 +125,20 @@ class Corrections:
         """The operation will not take effect."""
         self._bases.get(socket_id, {}).pop(number, None)
 
-    def forget(self, socket_id: str) -> list[Ack]:
+    def forget(self, socket_id: str) -> list[MessageKey]:
         """The socket is not here any more; answers what can be acknowledged because nobody is to be corrected."""
         for known in (self._bases, self._corrected, self._replaced):
             known.pop(socket_id, None)
         owed = self._owed.pop(socket_id, None)
         return owed.acks if owed else []
 
-    def judge(self, ack: Ack, operation: CommittedOperation, known_after: int, now: float) -> bool:
+    def judge(self, key: MessageKey, operation: CommittedOperation, known_after: int, now: float) -> bool:
         """An operation of a socket took effect; False when its screen is right and the message can be acknowledged.
 
         known_after: all operations since this vector were noted. To be called before `note`, unless the
         operation was committed before and is only repeated.
         """
-        _, socket_id, number = ack
+        _, socket_id, number = key
         base = self._bases.get(socket_id, {}).pop(number, operation.update_vector)
         owed = self._owed.get(socket_id) or Owed(operation.initiating_user, now + LONGEST_WAIT_SECONDS)
         vector = operation.update_vector
@@ -177,7 +176,7 @@ class Corrections:
         if is_overtaken and not owed.is_settled:
             self._owed[socket_id] = owed
             owed.vector = vector
-            owed.acks.append(ack)
+            owed.acks.append(key)
             owed.due_at = min(now + QUIET_SECONDS, owed.longest_at)
             return True
         return False
@@ -201,7 +200,9 @@ class Corrections:
         """When something will be due; None when nothing is owed."""
         return min((owed.due_at for owed in self._owed.values()), default=None)
 
-    def state_sent(self, socket_id: str, vector: int, *, lacks: int | None, is_first: bool, now: float) -> list[Ack]:
+    def state_sent(
+        self, socket_id: str, vector: int, *, lacks: int | None, is_first: bool, now: float
+    ) -> list[MessageKey]:
         """A socket was sent a state; lacks: vector of an own operation that is later and was settled before.
 
         Answers what can be acknowledged because of it.
@@ -226,9 +227,9 @@ class Corrections:
         self._owed[socket_id] = owed
         return []
 
-    def note(self, operation: CommittedOperation) -> list[Ack]:
+    def note(self, operation: CommittedOperation) -> list[MessageKey]:
         """The next operation in order, whoever sent it; answers what can be acknowledged because of it."""
-        settled: list[Ack] = []
+        settled: list[MessageKey] = []
         vector, author = operation.update_vector, operation.initiating_user
         if vector <= self._noted:
             return settled
@@ -241,7 +242,8 @@ class Corrections:
             else:
                 self._cells[cell_id] = _LastChanges(vector, author)
             self._recent.pop(cell_id, None)
-            self._recent[cell_id] = (vector, entry)
+            if len(operation.operation) <= RECENT_OPERATION_BYTES:
+                self._recent[cell_id] = (vector, entry)
             for owed in self._owed.values():
                 if cell_id in owed.cells and owed.cells[cell_id][0] < vector:
                     # The event shows the cell as it is, but not to those who sent it.

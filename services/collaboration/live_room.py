@@ -13,7 +13,7 @@ from services.collaboration import effects, metrics
 from services.collaboration.endings import Endings
 from services.collaboration.presence import Presence
 from services.collaboration.relay import Relay
-from services.collaboration.room import DIAGRAM_TOO_LARGE, ENDED_ELSEWHERE, HOST_DISCONNECTED, Room
+from services.collaboration.room import DIAGRAM_TOO_LARGE, HOST_DISCONNECTED, Room
 from services.collaboration.sequencer_client import SequencerClient, is_temporary
 from services.collaboration.stream import Stream
 from services.shared.errors import ApiError
@@ -154,6 +154,8 @@ class LiveRoom:
                 self.room.relayed(frame.operations.operations, time.time())
             case "volatile_message":
                 self.room.volatile_relayed(frame.volatile_message)
+            case "direct":
+                self.room.relayed_direct(frame.direct)
             case "presence_changed":
                 self.refresh_presence()
             case "session_ending":
@@ -276,8 +278,8 @@ class LiveRoom:
             logger.info("session ended", extra={"session_id": self.session_id, "reason": HOST_DISCONNECTED})
             self.end(reason)
         elif closed is False:
-            # Somebody else has closed it, and perhaps told so while the relay was away.
-            self.room.end(ENDED_ELSEWHERE, time.time())
+            # Another replica was faster, and perhaps told so while the relay was away.
+            self.room.end(reason, time.time())
             self.apply()
 
     # Presence

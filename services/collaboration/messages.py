@@ -83,7 +83,7 @@ class VolatileMessage:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request without content that matters at this point."""
+    """A request that is not about the diagram. user: (provider, provider_id) of the User that it names, if any."""
 
     kind: Literal[
         "undo_request",
@@ -93,6 +93,7 @@ class Request:
         "presenter_denied_request",
         "remove_participant_request",
     ]
+    user: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def decode(text: bytes) -> ClientMessage | None:
             | "presenter_denied_request"
             | "remove_participant_request"
         ):
-            return Request(kind)
+            return Request(kind, _user(body.get("denied_user")))
         case _ if isinstance(kind, str) and kind in SERVER_ONLY_TYPES:
             return Refused("invalid_message_type", "Only the server sends messages of this type.")
         case _:
@@ -181,6 +182,13 @@ def _operation(body: dict[str, Any]) -> OperationMessage | MalformedOperation:
 
 def _vector(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _user(value: object) -> tuple[str, str] | None:
+    if not isinstance(value, dict):
+        return None
+    provider, provider_id = value.get("provider"), value.get("provider_id")
+    return (provider, provider_id) if isinstance(provider, str) and isinstance(provider_id, str) else None
 
 
 def _is_uuid(value: object) -> bool:
@@ -313,13 +321,18 @@ def sync_status_response(update_vector: int) -> bytes:
     return b'{"message_type":"sync_status_response","update_vector":%d}' % update_vector
 
 
+def presenter_request_event(user: Principal) -> bytes:
+    """presenter_request_event to the host; user: who asks."""
+    return orjson.dumps({"message_type": "presenter_request_event", "requesting_user": user_object(user)})
+
+
 def presenter_denied_event(user: Principal) -> bytes:
     """presenter_denied_event to the user whose request was denied."""
     return orjson.dumps({"message_type": "presenter_denied_event", "denied_user": user_object(user)})
 
 
 def nothing_in_history(direction: Literal["undo", "redo"]) -> bytes:
-    """history_operation for an undo or redo that has nothing to act on."""
+    """history_operation for an undo or redo that has nothing to act on. Web clients do not show it."""
     return orjson.dumps(
         {
             "message_type": "history_operation",

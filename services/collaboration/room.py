@@ -8,26 +8,22 @@ and the shared presence keep them together. Times are Unix seconds.
 from collections.abc import Iterable, Mapping, Sequence
 
 from services.collaboration import effects, messages
-from services.collaboration.coalescing import Coalescer
-from services.collaboration.commit_queue import CommitQueue, PendingOperation
-from services.collaboration.corrections import Ack as DueAck
-from services.collaboration.corrections import Corrections
-from services.collaboration.endings import Ending
+from services.collaboration.announcements import Announcements
 from services.collaboration.fanout import Fanout
-from services.collaboration.participants import ConnectedSocket, Participant, same_user
+from services.collaboration.operations import Operations
+from services.collaboration.outbox import Outbox
+from services.collaboration.participants import ConnectedSocket, Participant
+from services.collaboration.presenting import Presenting
 from services.collaboration.roster import LocalSocket, Roster
 from services.shared.rpc import MESSAGE_LIMIT_BYTES
-from tmi.collaboration.v1.relay_pb2 import RelayedOperations, RelayedVolatile, RelayFrame, SessionEnded
-from tmi.collaboration.v1.rooms_pb2 import Ack, Close, Direct, Probe, RoomFrame, Settle
+from tmi.collaboration.v1.relay_pb2 import RelayedDirect, RelayedVolatile, RelayFrame, SessionEnded
+from tmi.collaboration.v1.rooms_pb2 import Close, Probe, RoomFrame
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import (
     CommitOperationsResponse,
     CommittedOperation,
     DiagramSession,
     DiagramState,
-    OperationRequest,
-    OperationResult,
-    Outcome,
     ReadOperationsResponse,
     Role,
 )
@@ -35,7 +31,6 @@ from tmi.threat_model.v1.sequencer_pb2 import (
 CLOSE_NORMAL = 1000
 CLOSE_ACCESS_REVOKED = 4403
 
-VOLATILE_INTERVAL_SECONDS = 1 / 30
 GAP_PATIENCE_SECONDS = 0.02
 """How long an operation may be late on the relay before the log is read."""
 FIRST_HOST_SECONDS = 60.0
@@ -59,21 +54,14 @@ class Room:
         self.session = session
         self.last_activity_at = now
         self.is_finished = False
-        self.presenter: Principal | None = session.host
         self._roster = Roster(session.host, now)
-        self._effects: list[effects.Effect] = []
-        self._fanout = Fanout(session.start_vector, lambda link, frame: self._emit(effects.SendFrame(link, frame)))
-        self._commits = CommitQueue()
-        self._corrections = Corrections(session.start_vector)
-        # Operations of sockets here, by vector, from their commit until they come in order.
-        self._own: dict[int, tuple[PendingOperation, CommittedOperation]] = {}
-        self._endings: dict[str, Ending] = {}
+        self._outbox = Outbox()
+        self._fanout = Fanout(session.start_vector, self._outbox.send)
+        self._outbox.links = self._fanout.links
+        self._operations = Operations(session.start_vector, self._roster, self._fanout, self._outbox)
         self._end_reason = ENDED_ELSEWHERE
-        self._volatile: Coalescer[tuple[str, bytes]] = Coalescer(VOLATILE_INTERVAL_SECONDS)
-        self._announced: list[tuple[str, str, bool]] = []
-        self._must_announce = False
-        # Streams taken over: their sockets may have an older list of participants.
-        self._uninformed: set[str] = set()
+        self._presenting = Presenting(session.host, self._roster, self._fanout, self._outbox)
+        self._announcements = Announcements(session.host, self._roster, self._fanout, self._presenting)
         self._host_grace_seconds = host_grace_seconds
         self._inactivity_seconds = inactivity_seconds
         # The last activity after which everybody was warned.
@@ -87,11 +75,7 @@ class Room:
 
     def take_effects(self) -> list[effects.Effect]:
         """What is to be done, in order; the list is handed over once."""
-        taken, self._effects = self._effects, []
-        return taken
-
-    def _emit(self, effect: effects.Effect) -> None:
-        self._effects.append(effect)
+        return self._outbox.take()
 
     @property
     def sockets(self) -> dict[str, LocalSocket]:
@@ -103,21 +87,20 @@ class Room:
     def attach(self, link: str, gateway_id: str, delivered_vector: int | None, now: float) -> None:
         """A gateway opened a stream; an earlier one of the same process is replaced."""
         if predecessor := self._fanout.predecessor(gateway_id):
-            self._emit(effects.EndStream(predecessor))
+            self._outbox.emit(effects.EndStream(predecessor))
             self.detach(predecessor, now)
         self._fanout.open(link, gateway_id, delivered_vector)
         if delivered_vector is not None:
-            self._uninformed.add(link)
+            self._announcements.taken_over(link)
             self._read_log()
 
     def detach(self, link: str, now: float) -> None:
         """A stream ended without goodbye. Its sockets count as present until their presence expires."""
         self._fanout.close(link)
-        self._uninformed.discard(link)
+        self._announcements.forget(link)
         for socket_id in self._roster.lose(link, now):
-            self._corrections.forget(socket_id)
-        for ending_id in list(self._endings):
-            self.settled(link, ending_id)
+            self._operations.forget(socket_id)
+        self._operations.link_lost(link)
 
     @property
     def vector(self) -> int:
@@ -131,7 +114,7 @@ class Room:
             return
         socket = self._roster.add(link, socket_id, principal, now, is_new=not is_rejoin)
         if is_rejoin:
-            self._corrections.taken_over(socket_id, self._fanout.vector(link), now)
+            self._operations.taken_over(socket, now)
         else:
             self.last_activity_at = now
         if self._fanout.links[link].was_rebased and is_rejoin:
@@ -143,14 +126,14 @@ class Room:
     def leave(self, link: str, socket_id: str, number: int, now: float) -> None:
         """A gateway says that a socket is gone for good."""
         self._remove(socket_id, now)
-        self._acknowledge(link, socket_id, number)
+        self._outbox.acknowledge(link, socket_id, number)
 
     def _remove(self, socket_id: str, now: float) -> None:
         if socket := self._roster.remove(socket_id, now):
-            self._acknowledge_all((*socket.held_acks, *self._corrections.forget(socket_id)))
+            self._outbox.acknowledge_all((*socket.held_acks, *self._operations.forget(socket_id)))
             self.last_activity_at = now
-            self._emit(effects.RemovePresence(socket))
-            self._announce()
+            self._outbox.emit(effects.RemovePresence(socket))
+            self._announcements.announce()
 
     def resync(self, socket_id: str) -> None:
         """A socket fell behind and dropped its queue."""
@@ -162,7 +145,7 @@ class Room:
         """The sockets of a user fill their places: gateways drop those that are dead."""
         for socket in self.sockets.values():
             if socket.principal.user_id == user_id:
-                self._emit(effects.SendFrame(socket.link, RoomFrame(probe=Probe(socket_id=socket.socket_id))))
+                self._outbox.send(socket.link, RoomFrame(probe=Probe(socket_id=socket.socket_id)))
 
     # Messages of clients
 
@@ -170,191 +153,52 @@ class Room:
         """A client's message. It is acknowledged when its outcome is durable. refusal: why the gateway refuses it."""
         socket = self.sockets.get(socket_id)
         if socket is None:
-            self._acknowledge(link, socket_id, number)
+            self._outbox.acknowledge(link, socket_id, number)
             return
         socket.last_activity_at = self.last_activity_at = now
         message = messages.refused(text, refusal) if refusal else messages.decode(text)
         match message:
             case messages.OperationMessage():
-                base_vector = self._base_vector(socket, message.base_vector)
-                self._corrections.drawn(socket_id, number, base_vector)
-                request = OperationRequest(
-                    operation_id=message.operation_id,
-                    initiator=socket.principal,
-                    socket_id=socket_id,
-                    operation=message.operation,
-                    base_vector=base_vector,
-                )
-                self._commits.add(PendingOperation(request, link, number))
-                self._commit()
+                self._operations.add(socket, number, message)
                 return
             case messages.MalformedOperation():
-                self._reject_malformed(socket, message, now)
+                self._operations.reject(socket, message, now)
             case messages.SyncRequest():
                 self._synchronise(socket, message)
             case messages.VolatileMessage():
-                self._present(socket, message, now)
+                self._presenting.present(socket, message, now)
             case messages.Request():
-                self._request(socket, message, now)
+                if self._presenting.request(socket, message, now):
+                    self._announcements.announce(force=True)
             case messages.Refused():
-                self._direct(socket, messages.error(message.code, message.message, now))
+                self._outbox.direct(socket, messages.error(message.code, message.message, now))
             case None:
                 pass
-        self._acknowledge(link, socket_id, number)
-
-    def _base_vector(self, socket: LocalSocket, named: int | None) -> int:
-        """What the client had seen when it sent an operation: what it says, unless that cannot be."""
-        delivered = self._fanout.vector(socket.link)
-        return named if named is not None and self.session.start_vector <= named <= delivered else delivered
-
-    def _reject_malformed(self, socket: LocalSocket, message: messages.MalformedOperation, now: float) -> None:
-        if socket.role == Role.ROLE_READER:
-            self._direct(socket, messages.authorization_denied(message.operation_id))
-            return
-        rejection = messages.operation_rejected(
-            message.operation_id,
-            self._fanout.vector(socket.link),
-            message.reason,
-            message.message,
-            now,
-            details=message.details,
-        )
-        self._direct(socket, rejection)
+        self._outbox.acknowledge(link, socket_id, number)
 
     def _synchronise(self, socket: LocalSocket, message: messages.SyncRequest) -> None:
         current = self._fanout.vector(socket.link)
         if message.status_only or message.update_vector == current:
-            self._direct(socket, messages.sync_status_response(current))
+            self._outbox.direct(socket, messages.sync_status_response(current))
         else:
             socket.needs_state = True
             self._fetch_state()
 
-    def _present(self, socket: LocalSocket, message: messages.VolatileMessage, now: float) -> None:
-        if self.presenter is not None and same_user(socket.principal, self.presenter):
-            self._volatile.offer((message.kind, socket.socket_id), (socket.socket_id, message.text))
-            self._flush_volatile(now)
-
-    def _request(self, socket: LocalSocket, message: messages.Request, now: float) -> None:
-        """The presenter is the host and stays it; nothing is kept that could be undone."""
-        is_host = same_user(socket.principal, self.session.host)
-        match message.kind:
-            case "undo_request":
-                self._direct(socket, messages.nothing_in_history("undo"))
-            case "redo_request":
-                self._direct(socket, messages.nothing_in_history("redo"))
-            case "presenter_request" if is_host:
-                self._announce(force=True)
-            case "presenter_request":
-                self._direct(socket, messages.presenter_denied_event(socket.principal))
-            case "change_presenter_request" if is_host:
-                # invalid_participant is the one error that the web client merely shows.
-                self._direct(socket, messages.error("invalid_participant", "The presenter cannot be changed.", now))
-            case "remove_participant_request" if is_host:
-                self._direct(socket, messages.error("invalid_participant", "Participants cannot be removed.", now))
-
-    def _flush_volatile(self, now: float) -> None:
-        for socket_id, text in self._volatile.take(now):
-            self._fanout.broadcast(text, socket_id, is_volatile=True)
-            relayed = RelayedVolatile(text=text, except_socket_id=socket_id)
-            self._emit(effects.Publish(RelayFrame(volatile_message=relayed)))
-        if (wake_at := self._volatile.wake_at) is not None:
-            self._emit(effects.WakeAt(wake_at))
-
     # Operations
-
-    def _commit(self) -> None:
-        if group := self._commits.next_group():
-            self._emit(effects.CommitGroup(tuple(operation.request for operation in group)))
 
     def committed(self, response: CommitOperationsResponse, now: float) -> None:
         """The outcome of the group in flight."""
-        group = self._commits.finish()
-        self._tell_settled()
+        group = self._operations.finish()
         if self.is_finished:
             return
         if response.session_ended:
             self.end(self._end_reason, now)
             return
-        accepted: list[CommittedOperation] = []
-        known: list[CommittedOperation] = []
-        for operation, result in zip(group, response.results, strict=True):
-            if result.outcome in (Outcome.OUTCOME_ACCEPTED, Outcome.OUTCOME_REPEATED):
-                known.append(result.committed)
-                self._own[result.committed.update_vector] = (operation, result.committed)
-                if result.outcome == Outcome.OUTCOME_ACCEPTED:
-                    accepted.append(result.committed)
-        if accepted:
-            relayed = RelayedOperations(operations=accepted)
-            self._emit(effects.Publish(RelayFrame(operations=relayed)))
-        self._add(known, now)
-        self._settle_passed(now)
-        for operation, result in zip(group, response.results, strict=True):
-            if result.outcome not in (Outcome.OUTCOME_ACCEPTED, Outcome.OUTCOME_REPEATED):
-                self._tell_refusal(operation, result, response.update_vector, now)
-        self._commit()
-
-    def _settle(self, operation: PendingOperation, committed: CommittedOperation, now: float) -> None:
-        """Acknowledges an operation that took effect, now or with the correction that its sender needs."""
-        socket = self.sockets.get(operation.request.socket_id)
-        ack = (socket.link if socket else operation.link, operation.request.socket_id, operation.number)
-        if socket is None or not self._corrections.judge(ack, committed, self._fanout.log.since, now):
-            self._acknowledge(*ack)
-        else:
-            self._wake_for_corrections()
-
-    def _wake_for_corrections(self) -> None:
-        if (wake_at := self._corrections.wake_at) is not None:
-            self._emit(effects.WakeAt(wake_at))
-
-    def _note_delivered(self, now: float) -> None:
-        for committed in self._fanout.take_delivered():
-            if own := self._own.pop(committed.update_vector, None):
-                self._settle(*own, now)
-            self._acknowledge_all(self._corrections.note(committed))
-
-    def _settle_passed(self, now: float) -> None:
-        """Settles own operations that will not come in order: they came before, or a snapshot contains them."""
-        for vector in sorted(vector for vector in self._own if self._fanout.is_delivered(vector)):
-            self._settle(*self._own.pop(vector), now)
-
-    def _acknowledge_all(self, acks: Iterable[DueAck]) -> None:
-        for ack in acks:
-            self._acknowledge(*ack)
-
-    def _send_corrections(self, now: float) -> None:
-        for socket_id, owed in self._corrections.take_due(now):
-            socket = self.sockets[socket_id]
-            if owed.state_vector >= 0 or socket.needs_state:
-                socket.held_acks += owed.acks
-                socket.needs_state = True
-                self._fetch_state()
-            else:
-                self._direct(
-                    socket,
-                    messages.correction(owed.vector, self.session.start_vector, owed.author, owed.operation()),
-                )
-                self._corrections.sent(socket_id, owed, now)
-                self._acknowledge_all(owed.acks)
-
-    def _tell_refusal(self, operation: PendingOperation, result: OperationResult, vector: int, now: float) -> None:
-        self._corrections.refused(operation.request.socket_id, operation.number)
-        request = operation.request
-        socket = self.sockets.get(request.socket_id)
-        if socket is not None and result.outcome == Outcome.OUTCOME_REJECTED:
-            rejection = messages.operation_rejected(
-                request.operation_id,
-                vector,
-                result.reason,
-                result.message,
-                now,
-                affected_cells=result.affected_cells,
-                requires_resync=result.requires_resync,
-            )
-            self._direct(socket, rejection)
-        elif socket is not None and result.outcome == Outcome.OUTCOME_DENIED:
-            self._direct(socket, messages.authorization_denied(request.operation_id))
-            self._check_access([(socket.socket_id, socket.principal)])
-        self._acknowledge(socket.link if socket else operation.link, request.socket_id, operation.number)
+        self._add(self._operations.take_effect(group, response.results), now)
+        self._operations.settle_passed(now)
+        denied = self._operations.refuse(group, response, now)
+        self._check_access((socket.socket_id, socket.principal) for socket in denied)
+        self._operations.commit()
 
     def relayed(self, operations: Iterable[CommittedOperation], now: float) -> None:
         """Operations that another replica committed."""
@@ -363,7 +207,7 @@ class Room:
     def _add(self, operations: Iterable[CommittedOperation], now: float) -> None:
         if self._fanout.add(operations):
             self.last_activity_at = now
-        self._note_delivered(now)
+        self._operations.note_delivered(now)
         self._note_gap(now)
 
     def _note_gap(self, now: float) -> None:
@@ -371,7 +215,7 @@ class Room:
             self._behind_since = None
         elif self._behind_since is None:
             self._behind_since = now
-            self._emit(effects.WakeAt(now + GAP_PATIENCE_SECONDS))
+            self._outbox.emit(effects.WakeAt(now + GAP_PATIENCE_SECONDS))
         elif now >= self._behind_since + GAP_PATIENCE_SECONDS:
             self._read_log()
 
@@ -383,7 +227,7 @@ class Room:
         position = self._fanout.log.position
         if not self._is_reading_log and not self.is_finished and position is not None:
             self._is_reading_log = True
-            self._emit(effects.ReadLog(position))
+            self._outbox.emit(effects.ReadLog(position))
 
     def log_read(self, after_vector: int, response: ReadOperationsResponse, now: float) -> None:
         """The answer to ReadLog."""
@@ -392,7 +236,7 @@ class Room:
             return
         if not response.complete:
             if self._fanout.skip_history():
-                self._settle_passed(now)
+                self._operations.settle_passed(now)
                 self._read_log()
                 return
             self._fanout.lose_position()
@@ -416,7 +260,7 @@ class Room:
         if not self._is_fetching_state and not self.is_finished:
             self._is_fetching_state = True
             self._fanout.begin_snapshot()
-            self._emit(effects.FetchState())
+            self._outbox.emit(effects.FetchState())
 
     def state_fetched(self, state: DiagramState, now: float) -> None:
         """The answer to FetchState: goes to every socket that waits for it."""
@@ -424,7 +268,7 @@ class Room:
         if self._ended_elsewhere(state.session_id, now):
             return
         if self._fanout.end_snapshot(state):
-            self._settle_passed(now)
+            self._operations.settle_passed(now)
             for socket in self.sockets.values():
                 socket.needs_state = socket.needs_participants = True
         text = messages.diagram_state(state)
@@ -434,25 +278,18 @@ class Room:
         for socket in list(self.sockets.values()):
             if socket.needs_state and (frame := self._fanout.state_frame(socket.link, socket.socket_id, state, text)):
                 socket.needs_state = False
-                self._emit(effects.SendFrame(socket.link, frame))
-                self._note_state_sent(socket, state.update_vector, now)
+                self._outbox.send(socket.link, frame)
+                self._operations.note_state_sent(socket, state.update_vector, now)
                 needs_participants, socket.needs_participants = socket.needs_participants, False
                 if socket.is_new:
                     self._introduce(socket)
                 elif needs_participants:
-                    self._direct(socket, self._participants_update(self.participants()))
+                    self._outbox.direct(socket, self._announcements.text())
         self._fanout.forget_snapshot()
-        self._note_delivered(now)
+        self._operations.note_delivered(now)
         self._note_gap(now)
         if any(socket.needs_state for socket in self.sockets.values()):
             self._fetch_state()
-
-    def _note_state_sent(self, socket: LocalSocket, vector: int, now: float) -> None:
-        lacks = self._fanout.own_since(socket.socket_id, vector)
-        acks, socket.held_acks = socket.held_acks, []
-        acks += self._corrections.state_sent(socket.socket_id, vector, lacks=lacks, is_first=socket.is_new, now=now)
-        self._acknowledge_all(acks)
-        self._wake_for_corrections()
 
     # Access and participants
 
@@ -464,7 +301,7 @@ class Room:
         self._unchecked.update(principals)
         if not self._is_checking_access and self._unchecked and not self.is_finished:
             self._is_checking_access = True
-            self._emit(effects.CheckAccess(tuple(self._unchecked.items())))
+            self._outbox.emit(effects.CheckAccess(tuple(self._unchecked.items())))
             self._unchecked = {}
 
     def access_checked(self, roles: Mapping[str, "Role.ValueType"], now: float) -> None:
@@ -475,61 +312,39 @@ class Room:
             if socket is None:
                 continue
             if role == Role.ROLE_UNSPECIFIED:
-                self._close(socket, CLOSE_ACCESS_REVOKED, "access revoked")
+                self._outbox.close(socket, CLOSE_ACCESS_REVOKED, "access revoked")
                 self._remove(socket_id, now)
                 continue
             changed, socket.role = socket.role != role, role
             if socket.is_new:
                 self._introduce(socket)
             elif changed:
-                self._emit(effects.StorePresence(socket))
-        self._announce()
+                self._outbox.emit(effects.StorePresence(socket))
+        self._announcements.announce()
         self._check_access(())
 
     def _introduce(self, socket: LocalSocket) -> None:
         """Tells everybody of a newcomer, once its state was sent and its role is known."""
         if socket.is_new and not socket.needs_state and socket.role != Role.ROLE_UNSPECIFIED:
             socket.is_new = False
-            self._emit(effects.StorePresence(socket))
-            self._announce(force=True)
+            self._outbox.emit(effects.StorePresence(socket))
+            self._announcements.announce(force=True)
 
     def presence(self, sockets: Sequence[ConnectedSocket], now: float) -> None:
         """The shared presence, as read: sockets that other replicas, or this one before, wrote."""
         self.last_activity_at = max([self.last_activity_at, *(socket.last_activity_at for socket in sockets)])
         if self._roster.read_presence(sockets, now):
             self.last_activity_at = now
-        self._announce()
+        self._announcements.announce()
 
     def presence_unavailable(self) -> None:
         """The shared presence cannot be read."""
         self._roster.presence_unavailable()
-        self._announce()
+        self._announcements.announce()
 
     def participants(self) -> list[Participant]:
         """Everybody in the session, on any replica."""
         return self._roster.participants()
-
-    def _announce(self, *, force: bool = False) -> None:
-        """Sends participants_update when the list has changed, or always with `force`."""
-        self._must_announce |= force
-        if not self._roster.is_complete:
-            return
-        present = self.participants()
-        summary = [
-            (participant.principal.provider, participant.principal.provider_id, participant.role >= Role.ROLE_WRITER)
-            for participant in present
-        ]
-        if self._must_announce or summary != self._announced:
-            self._must_announce = False
-            self._announced = summary
-            self._uninformed.clear()
-            self._fanout.broadcast(self._participants_update(present))
-        elif self._uninformed:
-            self._fanout.broadcast(self._participants_update(present), only_links=self._uninformed)
-            self._uninformed.clear()
-
-    def _participants_update(self, present: Iterable[Participant]) -> bytes:
-        return messages.participants_update(present, self.session.host, self.presenter)
 
     # Time, host and end
 
@@ -542,8 +357,9 @@ class Room:
         """Time has passed: at least once a second, and at every WakeAt."""
         if self.is_finished:
             return
-        self._flush_volatile(now)
-        self._send_corrections(now)
+        self._presenting.flush(now)
+        if self._operations.send_corrections(now):
+            self._fetch_state()
         self._warn_of_inactivity(now)
         self._note_gap(now)
         self._is_ending = self._is_ending and self.is_host_absent
@@ -551,8 +367,8 @@ class Room:
             patience = self._host_grace_seconds if self._roster.host_was_seen else FIRST_HOST_SECONDS
             if now - absent_since >= patience and not self._is_ending:
                 self._is_ending = True
-                self._emit(effects.EndSession(HOST_DISCONNECTED))
-        elif not self._fanout.links and self._commits.is_empty:
+                self._outbox.emit(effects.EndSession(HOST_DISCONNECTED))
+        elif not self._fanout.links and self._operations.is_idle:
             self._finish()
 
     def _warn_of_inactivity(self, now: float) -> None:
@@ -570,36 +386,24 @@ class Room:
         text = messages.error("session_terminated", reason, now)
         for link in list(self._fanout.links):
             close = Close(code=CLOSE_NORMAL, reason=reason, last_text=text)
-            self._emit(effects.SendFrame(link, RoomFrame(close=close)))
-            self._emit(effects.EndStream(link))
+            self._outbox.send(link, RoomFrame(close=close))
+            self._outbox.emit(effects.EndStream(link))
         self._finish()
 
     def publish_end(self, reason: str, now: float) -> None:
         """As `end`, and the other replicas are told."""
         if not self.is_finished:
-            self._emit(effects.Publish(RelayFrame(session_ended=SessionEnded(reason=reason))))
+            self._outbox.emit(effects.Publish(RelayFrame(session_ended=SessionEnded(reason=reason))))
             self.end(reason, now)
 
     def settle(self, ending_id: str, reason: str) -> None:
         """The session is about to end: gets everything that gateways have received, and its outcome."""
         self._end_reason = reason
-        for link in self._fanout.links:
-            self._emit(effects.SendFrame(link, RoomFrame(settle=Settle(ending_id=ending_id))))
-        self._endings[ending_id] = Ending(set(self._fanout.links))
-        self._tell_settled()
+        self._operations.settle_all(ending_id, self._fanout.links)
 
     def settled(self, link: str, ending_id: str) -> None:
         """A gateway has forwarded everything."""
-        if ending := self._endings.get(ending_id):
-            ending.waits_for.discard(link)
-            ending.operations = self._commits.added
-            self._tell_settled()
-
-    def _tell_settled(self) -> None:
-        for ending_id, ending in list(self._endings.items()):
-            if not ending.waits_for and self._commits.finished >= ending.operations:
-                del self._endings[ending_id]
-                self._emit(effects.TellSettled(ending_id))
+        self._operations.settled(link, ending_id)
 
     def volatile_relayed(self, message: RelayedVolatile) -> None:
         """A presenter's message from another replica."""
@@ -608,19 +412,11 @@ class Room:
     def _finish(self) -> None:
         self.is_finished = True
         for socket in self.sockets.values():
-            self._emit(effects.RemovePresence(socket))
+            self._outbox.emit(effects.RemovePresence(socket))
         self.sockets.clear()
-        self._emit(effects.Finished())
+        self._outbox.emit(effects.Finished())
 
-    # Frames
-
-    def _direct(self, socket: LocalSocket, text: bytes) -> None:
-        self._emit(effects.SendFrame(socket.link, RoomFrame(direct=Direct(socket_id=socket.socket_id, text=text))))
-
-    def _close(self, socket: LocalSocket, code: int, reason: str) -> None:
-        close = Close(socket_id=socket.socket_id, code=code, reason=reason)
-        self._emit(effects.SendFrame(socket.link, RoomFrame(close=close)))
-
-    def _acknowledge(self, link: str, socket_id: str, number: int) -> None:
-        if link in self._fanout.links:
-            self._emit(effects.SendFrame(link, RoomFrame(ack=Ack(socket_id=socket_id, number=number))))
+    def relayed_direct(self, message: RelayedDirect) -> None:
+        """A message from another replica for one socket, which may be here."""
+        if socket := self.sockets.get(message.socket_id):
+            self._outbox.direct(socket, message.text)

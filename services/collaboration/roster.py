@@ -97,6 +97,16 @@ class Roster:
             not socket.is_new and socket.role == Role.ROLE_UNSPECIFIED for socket in self.local.values()
         )
 
+    def sockets_of(self, provider: str, provider_id: str) -> list[ConnectedSocket]:
+        """The sockets of a user on any replica, the one that was active last first."""
+        sockets = [*self.local.values(), *self._remote.values()]
+        own = [
+            socket
+            for socket in sockets
+            if (socket.principal.provider, socket.principal.provider_id) == (provider, provider_id)
+        ]
+        return sorted(own, key=lambda socket: socket.last_activity_at, reverse=True)
+
     def participants(self) -> list[Participant]:
         """Everybody who has been introduced."""
         local = [socket for socket in self.local.values() if not socket.is_new and socket.role != Role.ROLE_UNSPECIFIED]

@@ -1,6 +1,6 @@
 """Who was overtaken is sent what is stored, and nobody else is sent anything twice."""
 
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -8,7 +8,7 @@ from services.collaboration import effects
 from services.collaboration.corrections import CROSSING_SECONDS, LONGEST_WAIT_SECONDS, QUIET_SECONDS
 from services.collaboration.fanout import HISTORY_OPERATIONS
 from tests.collaboration.simulation import START_VECTOR, principal
-from tests.collaboration.test_room import Bench
+from tests.collaboration.test_room import Bench, operation
 
 
 def overtaken() -> tuple[Bench, str]:
@@ -153,3 +153,27 @@ def test_what_a_socket_that_leaves_is_owed_is_settled() -> None:
     assert acknowledged(bench) == ["host", "bob", "bob"]
     bench.pass_time(LONGEST_WAIT_SECONDS)
     assert bench.directs("bob") == []
+
+
+def test_labels_of_edges_stay_out_of_corrections() -> None:
+    """The web client clears an edge's label at any update of the edge, and has its own."""
+    edge = {
+        "id": "edge",
+        "shape": "flow",
+        "source": {"cell": "a"},
+        "target": {"cell": "b"},
+        "labels": [{"position": 1}],
+    }
+    node = {"id": "node", "shape": "process", "labels": "a node has none"}
+    bench = Bench()
+    bench.open("host", "bob")
+    for sender, base in (("host", None), ("bob", START_VECTOR)):
+        message = operation(str(uuid4()), base_vector=base)
+        message["operation"]["cells"] = [
+            {"id": cell["id"], "operation": "update", "data": cell} for cell in (edge, node)
+        ]
+        bench.say(sender, message)
+    bench.pass_time(QUIET_SECONDS)
+    (event,) = bench.directs("bob")
+    shown = {change["id"]: change["data"] for change in event["operation"]["cells"]}
+    assert shown == {"edge": {key: value for key, value in edge.items() if key != "labels"}, "node": node}

@@ -11,7 +11,7 @@ from services.collaboration import room as room_module
 from services.collaboration.participants import ConnectedSocket
 from services.collaboration.room import FIRST_HOST_SECONDS, HOST_DISCONNECTED, Room
 from tests.collaboration.simulation import DIAGRAM, SESSION, START_VECTOR, ModelSequencer, principal
-from tmi.collaboration.v1.relay_pb2 import RelayedVolatile
+from tmi.collaboration.v1.relay_pb2 import RelayedDirect, RelayedVolatile
 from tmi.collaboration.v1.rooms_pb2 import RoomFrame
 from tmi.threat_model.v1 import sequencer_pb2 as sequencer
 
@@ -359,32 +359,65 @@ def test_cursor_from_another_replica_is_passed_on() -> None:
 
 
 @pytest.mark.parametrize("direction", ["undo", "redo"])
-def test_undo_and_redo_have_nothing_to_act_on(direction: str) -> None:
+def test_undo_and_redo_are_refused_in_words(direction: str) -> None:
     bench = Bench()
     bench.open("host")
     bench.say("host", {"message_type": f"{direction}_request"})
-    assert bench.directs("host") == [
-        {
-            "message_type": "history_operation",
-            "operation_type": direction,
-            "message": f"no_operations_to_{direction}",
-        }
-    ]
+    answer, words = bench.directs("host")
+    assert answer == {
+        "message_type": "history_operation",
+        "operation_type": direction,
+        "message": f"no_operations_to_{direction}",
+    }
+    assert (words["message_type"], words["error"]) == ("error", "validation_error"), "the web client shows only this"
+    assert words["message"].lower().startswith(direction)
 
 
 def test_presenter_requests_leave_the_host_presenting() -> None:
     bench = Bench()
     bench.open("host", "bob")
-    bench.say("bob", {"message_type": "presenter_request"})
-    assert bench.directs("bob")[0]["message_type"] == "presenter_denied_event"
-    assert bench.directs("bob")[0]["denied_user"]["provider_id"] == "bob"
     bench.say("host", {"message_type": "presenter_request"})
     assert bench.broadcasts()[-1]["current_presenter"]["provider_id"] == "host"
     for kind in ("change_presenter_request", "remove_participant_request"):
         bench.say("host", {"message_type": kind})
         assert bench.directs("host")[-1]["error"] == "invalid_participant", "the error that ends no session"
         bench.say("bob", {"message_type": kind})
-    assert len(bench.directs("bob")) == 1, "only the host is answered"
+    assert bench.directs("bob") == [], "only the host is answered"
+
+
+def test_presenter_request_reaches_the_host_and_the_denial_who_asked() -> None:
+    bench = Bench()
+    bench.open("host", "bob")
+    bench.say("bob", {"message_type": "presenter_request"})
+    (request,) = bench.directs("host")
+    assert request["message_type"] == "presenter_request_event"
+    assert request["requesting_user"]["provider_id"] == "bob"
+    denial = {"message_type": "presenter_denied_request", "denied_user": request["requesting_user"]}
+    bench.say("bob", denial)
+    bench.say("host", {**denial, "denied_user": "bob"})
+    assert bench.directs("bob") == []
+    bench.say("host", denial)
+    (denied,) = bench.directs("bob")
+    assert (denied["message_type"], denied["denied_user"]["provider_id"]) == ("presenter_denied_event", "bob")
+
+
+def test_presenter_request_reaches_the_host_on_another_replica() -> None:
+    bench = Bench()
+    bench.open("bob")
+    bench.say("bob", {"message_type": "presenter_request"})
+    assert [text["message_type"] for text in bench.directs("bob")] == ["presenter_denied_event"], "nobody can decide"
+    host = ConnectedSocket("remote", principal("host"), sequencer.ROLE_OWNER, bench.now, bench.now)
+    bench.room.presence([host], bench.now)
+    bench.effects.clear()
+    bench.say("bob", {"message_type": "presenter_request"})
+    (published,) = [wish.frame.direct for wish in bench.of(effects.Publish) if wish.frame.HasField("direct")]
+    assert (published.socket_id, bench.directs("bob")) == ("remote", [])
+    other = Bench()
+    other.open("host")
+    for socket_id in ("host", "somebody else"):
+        other.room.relayed_direct(RelayedDirect(socket_id=socket_id, text=published.text))
+    other.settle()
+    assert [text["message_type"] for text in other.directs("host")] == ["presenter_request_event"]
 
 
 def test_user_with_two_sockets_leaves_with_the_last_one() -> None:

@@ -94,7 +94,15 @@ async def test_an_allowed_origin_is_named(client: httpx.AsyncClient) -> None:
     assert headers["Access-Control-Allow-Credentials"] == "true"
     assert "Origin" in headers["Vary"]
     exposed = set(headers["Access-Control-Expose-Headers"].split(", "))
-    assert {"ETag", "Location", "Retry-After", "X-Request-ID", "WWW-Authenticate", "X-RateLimit-Limit"} <= exposed
+    assert {
+        "ETag",
+        "Location",
+        "Retry-After",
+        "X-Request-ID",
+        "WWW-Authenticate",
+        "X-RateLimit-Limit",
+        "X-Session-Ended",
+    } <= exposed
 
 
 @pytest.mark.parametrize(
