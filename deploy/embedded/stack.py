@@ -26,7 +26,6 @@ from deploy.embedded.valkey import EmbeddedValkey
 _START_SECONDS = 90.0
 GATEWAYS_FILE = "gateways"
 """File among the pid files that lists the gateways' URLs while the stack runs."""
-_SINGLE_SERVICES = ("auth", "threat-model", "worker", "health")
 _COMMANDS = {"worker": ("services.threat_model", "work")}
 """Processes that are started in another way than as `services.<name>`."""
 
@@ -61,6 +60,7 @@ class Stack:
         self._counts = {
             "auth": 1,
             "threat-model": threat_model,
+            "worker": 1,
             "health": 1,
             "collaboration": collaboration,
             "gateway": gateways,

@@ -69,7 +69,7 @@ def test_the_system_starts_and_stops_in_a_folder_of_any_name(odd_project: Path) 
         login = subprocess.run(make("-s", "token"), cwd=odd_project, env=variables, capture_output=True, text=True)
         assert re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+\n", login.stdout), login.stderr
         pids = [int(file.read_text()) for file in (odd_project / ".tmi" / "run").glob("*.pid")]
-        assert len(pids) == 7
+        assert len(pids) == 8
     finally:
         os.killpg(running.pid, signal.SIGINT)
         running.wait(60)

@@ -1,5 +1,6 @@
 """`make migration`: a numbered file that continues the service's migrations, and migrating from any folder."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,7 @@ def test_two_ends_are_an_error(copied: Path) -> None:
 )
 def test_the_command_says_what_is_wrong(project: Path, arguments: list[str], said: str) -> None:
     command = [sys.executable, "-m", "services.shared.migrations", *arguments]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": f"{project}:{project / 'build/stubs'}"}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert said in done.stderr

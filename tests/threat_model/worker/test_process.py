@@ -202,6 +202,7 @@ def test_two_workers_publish_every_event_once_and_share_the_work(
     with _starting(project, postgresql, tmp_path) as start:
         workers = [start(), start()]
         with postgresql.engine.connect() as hold:
+            hold.exec_driver_sql("SET idle_in_transaction_session_timeout = 0")
             hold.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")
             add_events(postgresql, 6 * BATCH)
             eventually(lambda: _scalar(postgresql, _WAITING) == 2)  # both are in the midst of a batch of their own
@@ -219,6 +220,7 @@ def test_the_batch_of_a_worker_that_is_killed_is_published_by_the_other_one(
         connection.exec_driver_sql(_WATCH_MARKS)
     with _starting(project, postgresql, tmp_path) as start:
         with postgresql.engine.connect() as hold:
+            hold.exec_driver_sql("SET idle_in_transaction_session_timeout = 0")
             hold.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")
             add_events(postgresql, 2 * BATCH)
             killed = start()
@@ -238,6 +240,7 @@ def test_sigterm_lets_the_batch_in_hand_finish(postgresql: Database, project: Pa
         connection.exec_driver_sql(_WATCH_MARKS)
     with _starting(project, postgresql, tmp_path) as start:
         with postgresql.engine.connect() as hold:
+            hold.exec_driver_sql("SET idle_in_transaction_session_timeout = 0")
             hold.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")
             add_events(postgresql, 3 * BATCH)
             worker = start()
