@@ -13,6 +13,7 @@ from tmi.collaboration.v1.rooms_pb2 import Broadcast, Rebase, RoomFrame, State
 from tmi.threat_model.v1.sequencer_pb2 import CommittedOperation, DiagramState
 
 HISTORY_OPERATIONS = 64
+"""How far behind its first stream's vector a room begins to read the log."""
 
 
 @dataclass(slots=True)
