@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.collaboration import effects
+from services.collaboration import corrections, effects
 from services.collaboration.corrections import CROSSING_SECONDS, LONGEST_WAIT_SECONDS, QUIET_SECONDS
 from services.collaboration.fanout import HISTORY_OPERATIONS
 from tests.collaboration.simulation import START_VECTOR, principal
@@ -177,3 +177,16 @@ def test_labels_of_edges_stay_out_of_corrections() -> None:
     (event,) = bench.directs("bob")
     shown = {change["id"]: change["data"] for change in event["operation"]["cells"]}
     assert shown == {"edge": {key: value for key, value in edge.items() if key != "labels"}, "node": node}
+
+
+def test_history_is_bounded_and_who_draws_on_what_is_forgotten_is_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corrections, "HISTORY_CELLS", 4)
+    monkeypatch.setattr(corrections, "RECENT_CELLS", 2)
+    bench = Bench()
+    bench.open("host", "bob")
+    for number in range(6):
+        bench.edit("host", cell=f"cell {number}")
+    for base, count in ((START_VECTOR + 6, 0), (START_VECTOR, 1)):
+        bench.edit("bob", cell="new", base=base)
+        bench.pass_time(LONGEST_WAIT_SECONDS)
+        assert len(bench.directs("bob")) == count
