@@ -159,7 +159,7 @@ class Room:
         message = messages.refused(text, refusal) if refusal else messages.decode(text)
         match message:
             case messages.OperationMessage():
-                self._operations.add(socket, number, message)
+                self._operations.add(socket, number, message, now)
                 return
             case messages.MalformedOperation():
                 self._operations.reject(socket, message, now)
