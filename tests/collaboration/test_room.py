@@ -725,3 +725,19 @@ def test_roles_are_asked_for_again() -> None:
     bench.settle()
     roles = {entry["user"]["provider_id"]: entry["permissions"] for entry in bench.broadcasts()[-1]["participants"]}
     assert roles == {"host": "writer", "bob": "reader"}
+
+
+def test_newcomer_is_not_given_a_snapshot_that_was_asked_for_before() -> None:
+    """After a reload the page must show what its earlier socket has sent: as an event it would not be drawn."""
+    bench = Bench()
+    bench.open("host")
+    bench.room.resync("host")
+    assert [type(wish) for wish in bench.room.take_effects()] == [effects.FetchState]
+    old = bench.sequencer.state()
+    operation_id = bench.edit("host")
+    bench.room.join("link", "reloaded", principal("host"), bench.now, is_rejoin=False)
+    bench.room.state_fetched(old, bench.now)
+    bench.settle()
+    (state,) = [frame.state for frame in bench.frames("state") if frame.state.socket_id == "reloaded"]
+    assert operation_id.encode() in state.text
+    assert not state.following
