@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH_FRAMES = 64
+BATCH_BYTES = 1024 * 1024
 ON_ITS_WAY_SECONDS = 0.2
 """How long what a client has sent may still take to be read when its session is about to end."""
 BACKOFF_SECONDS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -135,19 +136,23 @@ class Attachment:
 
     async def _write(self, stream: "Stream") -> None:
         """Returns when nothing is left to say for good."""
-        frames = self._delivery.reattach()
+        beginning = deque(self._delivery.reattach())
         outgoing = self._delivery.outgoing
         while True:
-            while frames:
+            while frames := next_batch(beginning or outgoing):
                 await stream.write(GatewayFrames(frames=frames))
-                frames = _ready_frames(outgoing)
             if self._is_over:
                 await stream.done_writing()
                 return
             self._changed.clear()
             await self._changed.wait()
-            frames = _ready_frames(outgoing)
 
 
-def _ready_frames(outgoing: deque[GatewayFrame]) -> list[GatewayFrame]:
-    return [outgoing.popleft() for _ in range(min(len(outgoing), BATCH_FRAMES))]
+def next_batch(frames: deque[GatewayFrame]) -> list[GatewayFrame]:
+    """Takes the first frames, up to BATCH_FRAMES and BATCH_BYTES but at least one: what one message can carry."""
+    batch: list[GatewayFrame] = []
+    size = 0
+    while frames and len(batch) < BATCH_FRAMES and (not batch or size + frames[0].ByteSize() <= BATCH_BYTES):
+        size += frames[0].ByteSize()
+        batch.append(frames.popleft())
+    return batch

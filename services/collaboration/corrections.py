@@ -9,7 +9,10 @@ and is followed by another one.
 `base_vector` tells what a client had drawn when it sent an operation. A correction counts as such an
 older event itself: whoever goes on drawing before it arrives is corrected again, when they pause. It has
 arrived for sure only with an event behind it, and is assumed to have after a while. A socket that another
-replica served before may have been sent a correction for any cell. Times are Unix seconds.
+replica served before may have been sent a correction for any cell.
+
+Web clients gather what is drawn for 50 ms and name the vector of the end of that time: whatever was sent to
+one just before may have been drawn later than the edit, whatever `base_vector` says. Times are Unix seconds.
 """
 
 from dataclasses import dataclass, field
@@ -24,6 +27,8 @@ QUIET_SECONDS = 0.1
 """A correction waits for a pause of its client, whose hand would be pushed aside otherwise,"""
 LONGEST_WAIT_SECONDS = 1.0
 """but not longer than this."""
+GATHERING_SECONDS = 1.0
+"""For how long base_vector proves nothing: the gathering, and the way to the client and back."""
 CROSSING_SECONDS = 5.0
 """How long a correction may take to be drawn."""
 HISTORY_CELLS = 20_000
@@ -32,24 +37,35 @@ RECENT_OPERATION_BYTES = 64 * 1024
 """Of so many cells the newest entry is kept, if its operation was not larger, for operations that are judged late."""
 
 
-@dataclass(slots=True)
-class _LastChanges:
-    """The newest operation on a cell and the newest one of another author. author: User object as JSON."""
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """An operation. author: User object as JSON. at: when it was sent to the sockets here."""
 
     vector: int
     author: bytes
-    other_vector: int = -1
-    other_author: bytes = b""
+    at: float
 
-    def note(self, vector: int, author: bytes) -> None:
-        if author != self.author:
-            self.other_vector, self.other_author = self.vector, self.author
-        self.vector, self.author = vector, author
 
-    def by_others(self, author: bytes) -> tuple[int, bytes]:
-        if self.author != author:
-            return self.vector, self.author
-        return self.other_vector, self.other_author
+_NEVER = _Change(-1, b"", float("-inf"))
+
+
+@dataclass(slots=True)
+class _LastChanges:
+    """The newest operation on a cell and the newest one of another author."""
+
+    newest: _Change
+    other: _Change
+
+    def note(self, change: _Change) -> None:
+        if change.vector > self.newest.vector:
+            if change.author != self.newest.author:
+                self.other = self.newest
+            self.newest = change
+        elif change.author != self.newest.author and change.vector > self.other.vector:
+            self.other = change
+
+    def by_others(self, author: bytes) -> _Change:
+        return self.newest if self.newest.author != author else self.other
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +77,9 @@ class _Sent:
     at: float
 
     def may_come_after(self, base: int, now: float) -> bool:
-        """True when an operation drawn on `base` may have been drawn before this."""
-        return base < self.certain or (base <= self.possible and now - self.at < CROSSING_SECONDS)
+        """True when an operation drawn on `base` and received now may have been drawn before this."""
+        age = now - self.at
+        return base < self.certain or age < GATHERING_SECONDS or (base <= self.possible and age < CROSSING_SECONDS)
 
 
 @dataclass(slots=True)
@@ -98,14 +115,13 @@ class Corrections:
     def __init__(self, start_vector: int) -> None:
         """start_vector: the diagram's when the session began; nobody had drawn anything then."""
         self._start_vector = start_vector
-        self._noted = -1
         # What cells of operations up to this vector were changed by is forgotten.
         self._forgotten = -1
         self._cells: dict[str, _LastChanges] = {}
         # The same for all cells together.
-        self._anywhere = _LastChanges(-1, b"")
-        # base_vector of each operation that is not settled, by socket and number.
-        self._bases: dict[str, dict[int, int]] = {}
+        self._anywhere = _LastChanges(_NEVER, _NEVER)
+        # base_vector of each operation that is not settled and when it came, by socket and number.
+        self._bases: dict[str, dict[int, tuple[int, float]]] = {}
         self._owed: dict[str, Owed] = {}
         self._recent: dict[str, tuple[int, dict[str, Any]]] = {}
         # Corrections that were sent, by socket and cell.
@@ -113,9 +129,9 @@ class Corrections:
         # What may have replaced any cell of a socket: a state, or a correction by another replica.
         self._replaced: dict[str, _Sent] = {}
 
-    def drawn(self, socket_id: str, number: int, base_vector: int) -> None:
-        """A socket sent an operation; base_vector: what it had seen of the diagram when it drew it."""
-        self._bases.setdefault(socket_id, {})[number] = base_vector
+    def drawn(self, socket_id: str, number: int, base_vector: int, now: float) -> None:
+        """A socket sent an operation; base_vector: what it had seen of the diagram then."""
+        self._bases.setdefault(socket_id, {})[number] = (base_vector, now)
 
     def taken_over(self, socket_id: str, carried: int, now: float) -> None:
         """A socket comes from another replica, or comes back; carried: vector of its stream."""
@@ -139,32 +155,37 @@ class Corrections:
         operation was committed before and is only repeated.
         """
         _, socket_id, number = key
-        base = self._bases.get(socket_id, {}).pop(number, operation.update_vector)
+        base, came_at = self._bases.get(socket_id, {}).pop(number, (operation.update_vector, now))
         owed = self._owed.get(socket_id) or Owed(operation.initiating_user, now + LONGEST_WAIT_SECONDS)
         vector = operation.update_vector
         corrected = self._corrected.get(socket_id, {})
         replaced = self._replaced.get(socket_id)
-        is_unknown = base < max(known_after, self._forgotten)
+        if replaced and vector <= replaced.certain:
+            return False  # the state contains it
+        known_after = max(known_after, self._forgotten)
+        is_unknown = base < known_after
         is_overtaken = False
         for entry in _entries(operation):
             cell_id = entry["id"]
             last = self._cells.get(cell_id)
-            overtaken_at, author = last.by_others(owed.owner) if last else (-1, b"")
-            if overtaken_at > vector:
+            newest_vector = last.newest.vector if last else -1
+            other = last.by_others(owed.owner) if last else _NEVER
+            if other.vector > vector:
                 continue  # that event has shown or will show the cell as it is
             if not (
-                overtaken_at > base
+                other.vector > base
+                or came_at - other.at < GATHERING_SECONDS
                 or is_unknown
                 or cell_id in owed.cells
-                or any(sent and sent.may_come_after(base, now) for sent in (corrected.get(cell_id), replaced))
+                or any(sent and sent.may_come_after(base, came_at) for sent in (corrected.get(cell_id), replaced))
             ):
                 corrected.pop(cell_id, None)
                 continue
-            author = author or self._anywhere.by_others(owed.owner)[1]
+            author = other.author or self._anywhere.by_others(owed.owner).author
             newest = (vector, entry)
-            if last and last.vector > vector:
+            if newest_vector > vector:
                 newest = self._recent.get(cell_id, newest)
-            if author and newest[0] >= (last.vector if last else -1):
+            if author and newest[0] >= newest_vector and vector > known_after:
                 owed.author = author
                 owed.cells[cell_id] = newest
             elif is_unknown or known_after > self._start_vector or (replaced and base < replaced.certain):
@@ -190,7 +211,7 @@ class Corrections:
 
     def sent(self, socket_id: str, owed: Owed, now: float) -> None:
         """The cells were sent as a correction, behind every event that was noted."""
-        seen, _ = self._anywhere.by_others(owed.owner)
+        seen = self._anywhere.by_others(owed.owner).vector
         # Nothing but the correction tells the client the vector of an own operation.
         sent = _Sent(max(owed.vector, seen), seen if seen > owed.vector else -1, now)
         self._corrected.setdefault(socket_id, {}).update(dict.fromkeys(owed.cells, sent))
@@ -210,8 +231,8 @@ class Corrections:
         bases = self._bases.get(socket_id, {})
         if not is_first:
             self._replaced[socket_id] = _Sent(vector, vector, now)
-            for number, base in bases.items():
-                bases[number] = min(base, vector - 1)
+            for number, (base, came_at) in bases.items():
+                bases[number] = (min(base, vector - 1), came_at)
         self._corrected.pop(socket_id, None)
         owed = self._owed.pop(socket_id, None)
         if owed is not None:
@@ -227,23 +248,25 @@ class Corrections:
         self._owed[socket_id] = owed
         return []
 
-    def note(self, operation: CommittedOperation) -> list[MessageKey]:
-        """The next operation in order, whoever sent it; answers what can be acknowledged because of it."""
+    def note(self, operation: CommittedOperation, now: float) -> list[MessageKey]:
+        """The next operation in order, whoever sent it; answers what can be acknowledged because of it.
+
+        The order may begin anew further back.
+        """
         settled: list[MessageKey] = []
         vector, author = operation.update_vector, operation.initiating_user
-        if vector <= self._noted:
-            return settled
-        self._noted = vector
-        self._anywhere.note(vector, author)
+        change = _Change(vector, author, now)
+        self._anywhere.note(change)
         for entry in _entries(operation):
             cell_id = entry["id"]
             if last := self._cells.get(cell_id):
-                last.note(vector, author)
+                last.note(change)
             else:
-                self._cells[cell_id] = _LastChanges(vector, author)
-            self._recent.pop(cell_id, None)
-            if len(operation.operation) <= RECENT_OPERATION_BYTES:
-                self._recent[cell_id] = (vector, entry)
+                self._cells[cell_id] = _LastChanges(change, _NEVER)
+            if self._recent.get(cell_id, (-1, entry))[0] < vector:
+                self._recent.pop(cell_id, None)
+                if len(operation.operation) <= RECENT_OPERATION_BYTES:
+                    self._recent[cell_id] = (vector, entry)
             for owed in self._owed.values():
                 if cell_id in owed.cells and owed.cells[cell_id][0] < vector:
                     # The event shows the cell as it is, but not to those who sent it.
@@ -260,8 +283,8 @@ class Corrections:
         return settled
 
     def _forget_older_half(self) -> None:
-        by_age = sorted(self._cells.items(), key=lambda item: item[1].vector)
-        self._forgotten = by_age[len(by_age) // 2][1].vector
+        by_age = sorted(self._cells.items(), key=lambda item: item[1].newest.vector)
+        self._forgotten = by_age[len(by_age) // 2][1].newest.vector
         self._cells = dict(by_age[len(by_age) // 2 + 1 :])
 
 

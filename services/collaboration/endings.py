@@ -18,6 +18,7 @@ from tmi.collaboration.v1.relay_pb2 import RelayFrame, SessionEnding
 
 LONGEST_SECONDS = 2.0
 """Then the session ends, whoever has not answered."""
+BLOCKING_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -46,8 +47,8 @@ class Endings:
         try:
             missing = await self._relay.ask(session_id, frame)
             while missing and (left := deadline - time.monotonic()) > 0:
-                # A timeout of 0 would wait for ever.
-                if await self._client.blpop([_key(ending_id)], timeout=max(left, 0.01)):
+                # A timeout of 0 would wait for ever, a long one longer than the client waits for an answer.
+                if await self._client.blpop([_key(ending_id)], timeout=min(max(left, 0.01), BLOCKING_SECONDS)):
                     missing -= 1
         except (RedisError, OSError):
             await asyncio.sleep(max(deadline - time.monotonic(), 0.0))

@@ -12,7 +12,8 @@ from services.collaboration.ordering import OrderedLog
 from tmi.collaboration.v1.rooms_pb2 import Broadcast, Rebase, RoomFrame, State
 from tmi.threat_model.v1.sequencer_pb2 import CommittedOperation, DiagramState
 
-HISTORY_OPERATIONS = 64
+HISTORY_OPERATIONS = 256
+"""How far behind its first stream's vector a room begins to read the log."""
 
 
 @dataclass(slots=True)
@@ -50,9 +51,10 @@ class Fanout:
             if self.log.position is not None:
                 self._rebase(link, self.log.position)
             return
-        if self.log.position is None:
-            # Read again from a little before: who overtook whom is not known otherwise.
-            self.log.reset(max(self._start_vector, delivered - HISTORY_OPERATIONS))
+        # Read again from a little before, unless that is known: who overtook whom could not be told otherwise.
+        history = max(self._start_vector, delivered - HISTORY_OPERATIONS)
+        if self.log.position is None or history < self.log.since:
+            self.log.reset(history)
         elif delivered < self.log.position:
             self.log.reset(delivered)
         self.log.learn_head(delivered)

@@ -47,10 +47,10 @@ class Operations:
         """True when no outcome is outstanding."""
         return self._commits.is_empty
 
-    def add(self, socket: LocalSocket, number: int, message: messages.OperationMessage) -> None:
+    def add(self, socket: LocalSocket, number: int, message: messages.OperationMessage, now: float) -> None:
         """An operation that a socket sent."""
         base_vector = self._base_vector(socket, message.base_vector)
-        self._corrections.drawn(socket.socket_id, number, base_vector)
+        self._corrections.drawn(socket.socket_id, number, base_vector, now)
         request = OperationRequest(
             operation_id=message.operation_id,
             initiator=socket.principal,
@@ -154,7 +154,7 @@ class Operations:
         for committed in self._fanout.take_delivered():
             if own := self._committed.pop(committed.update_vector, None):
                 self._settle(*own, now)
-            self._outbox.acknowledge_all(self._corrections.note(committed))
+            self._outbox.acknowledge_all(self._corrections.note(committed, now))
 
     def settle_passed(self, now: float) -> None:
         """Settles what will not come in order: it came before, or a snapshot contains it."""

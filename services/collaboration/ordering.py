@@ -11,7 +11,7 @@ class OrderedLog:
     """Takes operations in any order, with repetitions, and hands them out once, without a gap.
 
     position: vector of the last operation handed out; None before the first snapshot. since: every
-    operation after it, up to the position, was handed out.
+    operation after it, up to the position, was handed out in this order at least once.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class OrderedLog:
 
     def reset(self, vector: int) -> None:
         """Continues after `vector`, whether that lies ahead or behind."""
-        if self.position is None or vector > self.position:
+        if self.position is None or not self.since <= vector <= self.position:
             self.since = vector
         self.position = vector
         self._ahead = {known: operation for known, operation in self._ahead.items() if known > vector}

@@ -130,8 +130,10 @@ class Relay:
             except (RedisError, OSError) as error:
                 if self._is_listening:
                     logger.warning("relay lost", extra={"error": type(error).__name__})
-            self._is_listening = False
-            self._pubsub = None
+            finally:
+                # Also when stopped: a command to a closed one would open a connection that nobody closes.
+                self._is_listening = False
+                self._pubsub = None
             await asyncio.sleep(RECONNECT_SECONDS)
 
     def _receive(self, message: dict[str, Any]) -> None:

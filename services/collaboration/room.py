@@ -117,6 +117,7 @@ class Room:
             self._operations.taken_over(socket, now)
         else:
             self.last_activity_at = now
+            socket.is_too_late = self._is_fetching_state
         if self._fanout.links[link].was_rebased and is_rejoin:
             socket.needs_state = socket.needs_participants = True
         if socket.needs_state:
@@ -159,7 +160,7 @@ class Room:
         message = messages.refused(text, refusal) if refusal else messages.decode(text)
         match message:
             case messages.OperationMessage():
-                self._operations.add(socket, number, message)
+                self._operations.add(socket, number, message, now)
                 return
             case messages.MalformedOperation():
                 self._operations.reject(socket, message, now)
@@ -276,7 +277,9 @@ class Room:
             self.publish_end(DIAGRAM_TOO_LARGE, now)
             return
         for socket in list(self.sockets.values()):
-            if socket.needs_state and (frame := self._fanout.state_frame(socket.link, socket.socket_id, state, text)):
+            if socket.is_too_late:
+                socket.is_too_late = False
+            elif socket.needs_state and (frame := self._fanout.state_frame(socket.link, socket.socket_id, state, text)):
                 socket.needs_state = False
                 self._outbox.send(socket.link, frame)
                 self._operations.note_state_sent(socket, state.update_vector, now)

@@ -21,6 +21,9 @@ class LocalSocket(ConnectedSocket):
     needs_state: bool
     # Starts over: it may have missed a participants_update.
     needs_participants: bool = False
+    # Joined while a snapshot was read: that one may lack what an earlier socket of the same user has sent,
+    # which web clients do not draw as an event.
+    is_too_late: bool = False
     # Of messages that are acknowledged once the state was sent.
     held_acks: list[tuple[str, str, int]] = field(default_factory=list)
 

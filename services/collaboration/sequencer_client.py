@@ -15,6 +15,8 @@ from tmi.threat_model.v1.sequencer_pb2_grpc import SequencerStub
 
 CALL_SECONDS = 5.0
 COMMIT_SECONDS = 15.0
+READ_LIMITS = (1000, 30, 1)
+"""How many operations are asked for at once; fewer when they are too large for one message."""
 
 Answer = TypeVar("Answer")
 
@@ -81,9 +83,15 @@ class SequencerClient:
         return await _call(self._stub.CommitOperations, request, COMMIT_SECONDS)
 
     async def read_operations(self, diagram_id: str, after_vector: int) -> messages.ReadOperationsResponse:
-        """Committed operations after a vector."""
-        request = messages.ReadOperationsRequest(diagram_id=diagram_id, after_vector=after_vector)
-        return await _call(self._stub.ReadOperations, request, CALL_SECONDS)
+        """Committed operations after a vector: as many as fit in a message."""
+        for limit in READ_LIMITS:
+            request = messages.ReadOperationsRequest(diagram_id=diagram_id, after_vector=after_vector, limit=limit)
+            try:
+                return await _call(self._stub.ReadOperations, request, CALL_SECONDS)
+            except ApiError as error:
+                if error.status != 413 or limit == READ_LIMITS[-1]:
+                    raise
+        raise AssertionError("the last one returns or raises")
 
     async def diagram_state(self, diagram_id: str) -> messages.DiagramState:
         """The whole diagram."""

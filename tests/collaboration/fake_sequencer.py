@@ -204,7 +204,9 @@ class FakeSequencer:
     ) -> messages.ReadOperationsResponse:
         diagram = self._diagram(request.diagram_id)
         return messages.ReadOperationsResponse(
-            operations=[entry for vector, entry in sorted(diagram.log.items()) if vector > request.after_vector],
+            operations=[entry for vector, entry in sorted(diagram.log.items()) if vector > request.after_vector][
+                : request.limit or None
+            ],
             update_vector=diagram.vector,
             complete=True,
             session_id=diagram.session.session_id if diagram.session else "",

@@ -22,6 +22,8 @@ from tmi.threat_model.v1 import sequencer_pb2 as sequencer
 DIAGRAM = "5d0b6c10-0000-4000-8000-000000000001"
 SESSION = "5d0b6c10-0000-4000-8000-000000000002"
 START_VECTOR = 7
+GATHERING_SECONDS = 0.05
+"""How long a client gathers what is drawn before it sends it."""
 KEEPALIVE_SECONDS = 7.0
 """After how long a gateway gives a frozen replica up."""
 
@@ -448,6 +450,7 @@ class Client:
     connections: int = 0
     states: int = 0
     corrections: int = 0
+    gathered: int = 0
     _is_reading: bool = False
 
     def connect(self) -> None:
@@ -463,7 +466,10 @@ class Client:
             self.socket = self.gateway.join(socket_id, principal(self.name), self._wake)
 
     def disconnect(self) -> None:
-        if self.socket is not None:
+        if self.gathered:
+            # It says what it has drawn before it leaves.
+            self.world.clock.after(GATHERING_SECONDS, self.disconnect)
+        elif self.socket is not None:
             assert self.gateway.delivery is not None
             self.gateway.delivery.leave(self.socket)
             self.gateway.flush()
@@ -473,15 +479,27 @@ class Client:
         if self.socket is None or self.vector is None or not self.socket.can_send_more or self.socket.closing:
             return
         operation_id = str(UUID(int=self.world.random.getrandbits(128)))
-        self.sent.append(operation_id)
-        if cell == "rejected":
-            self.world.to_be_rejected.add(operation_id)
-        self.world.sent_by.setdefault(self.socket.socket_id, []).append(operation_id)
         change: dict[str, Any] = {"id": cell, "operation": "update", "data": {key: operation_id}}
         if key == "remove":
             change = {"id": cell, "operation": "remove"}
         if cell != "rejected" and self.name not in self.world.sequencer.readers:
             draw(self.cells, [change])
+        # What is drawn is gathered for a while; the vector is the one that is known at its end. (A client that
+        # reads seconds late would have to gather nothing for anybody to know what it drew when.)
+        socket = self.socket
+        self.gathered += 1
+        self.world.clock.after(
+            0 if self.is_slow else GATHERING_SECONDS, lambda: self._send(socket, operation_id, change)
+        )
+
+    def _send(self, socket: SocketDelivery, operation_id: str, change: dict[str, Any]) -> None:
+        self.gathered -= 1
+        if socket.closing:
+            return
+        self.sent.append(operation_id)
+        if change["id"] == "rejected":
+            self.world.to_be_rejected.add(operation_id)
+        self.world.sent_by.setdefault(socket.socket_id, []).append(operation_id)
         text = orjson.dumps(
             {
                 "message_type": "diagram_operation_request",
@@ -491,7 +509,7 @@ class Client:
             }
         )
         assert self.gateway.delivery is not None
-        self.gateway.delivery.message(self.socket, text)
+        self.gateway.delivery.message(socket, text)
         self.gateway.flush()
 
     def _wake(self) -> None:

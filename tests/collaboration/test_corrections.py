@@ -4,8 +4,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.collaboration import effects
-from services.collaboration.corrections import CROSSING_SECONDS, LONGEST_WAIT_SECONDS, QUIET_SECONDS
+from services.collaboration import corrections, effects
+from services.collaboration.corrections import CROSSING_SECONDS, GATHERING_SECONDS, LONGEST_WAIT_SECONDS, QUIET_SECONDS
 from services.collaboration.fanout import HISTORY_OPERATIONS
 from tests.collaboration.simulation import START_VECTOR, principal
 from tests.collaboration.test_room import Bench, operation
@@ -46,10 +46,22 @@ def test_sender_who_had_seen_everything_on_its_cells_is_sent_nothing(cell: str) 
     bench = Bench()
     bench.open("host", "bob")
     bench.edit("host")
+    bench.pass_time(GATHERING_SECONDS)
     bench.edit("bob", cell=cell, base=START_VECTOR + (cell == "cell"))
     bench.pass_time(LONGEST_WAIT_SECONDS)
     assert bench.directs("bob") == []
     assert acknowledged(bench) == ["host", "bob"]
+
+
+def test_base_vector_proves_nothing_while_the_client_may_still_have_gathered() -> None:
+    """It names the vector of the end of the time in which it gathers what is drawn."""
+    bench = Bench()
+    bench.open("host", "bob")
+    bench.edit("host")
+    bench.now += GATHERING_SECONDS / 2
+    operation_id = bench.edit("bob", base=START_VECTOR + 1)
+    bench.pass_time(QUIET_SECONDS)
+    assert [event["operation"]["cells"][0]["data"] for event in bench.directs("bob")] == [operation_id]
 
 
 def test_base_vector_that_cannot_be_means_what_was_delivered() -> None:
@@ -57,6 +69,7 @@ def test_base_vector_that_cannot_be_means_what_was_delivered() -> None:
         bench = Bench()
         bench.open("host", "bob")
         bench.edit("host")
+        bench.pass_time(GATHERING_SECONDS)
         bench.edit("bob", base=base)
         bench.pass_time(LONGEST_WAIT_SECONDS)
         assert bench.directs("bob") == []
@@ -64,6 +77,7 @@ def test_base_vector_that_cannot_be_means_what_was_delivered() -> None:
 
 def test_later_event_on_the_cell_takes_the_place_of_the_correction() -> None:
     bench, _ = overtaken()
+    bench.now += GATHERING_SECONDS  # no tick before
     bench.edit("carol")
     assert sorted(acknowledged(bench)) == ["bob", "carol", "host"]
     bench.pass_time(LONGEST_WAIT_SECONDS)
@@ -88,6 +102,7 @@ def test_edit_that_crosses_a_correction_is_corrected_again() -> None:
     crossing = bench.edit("bob", base=START_VECTOR + 1)
     bench.pass_time(QUIET_SECONDS)
     assert [event["operation"]["cells"][0]["data"] for event in bench.directs("bob")][1:] == [crossing]
+    bench.pass_time(GATHERING_SECONDS)
     bench.edit("bob", base=START_VECTOR + 3)
     bench.pass_time(LONGEST_WAIT_SECONDS)
     assert len(bench.directs("bob")) == 2, "the correction's vector shows that it was drawn"
@@ -177,3 +192,16 @@ def test_labels_of_edges_stay_out_of_corrections() -> None:
     (event,) = bench.directs("bob")
     shown = {change["id"]: change["data"] for change in event["operation"]["cells"]}
     assert shown == {"edge": {key: value for key, value in edge.items() if key != "labels"}, "node": node}
+
+
+def test_history_is_bounded_and_who_draws_on_what_is_forgotten_is_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corrections, "HISTORY_CELLS", 4)
+    monkeypatch.setattr(corrections, "RECENT_CELLS", 2)
+    bench = Bench()
+    bench.open("host", "bob")
+    for number in range(6):
+        bench.edit("host", cell=f"cell {number}")
+    for base, count in ((START_VECTOR + 6, 0), (START_VECTOR, 1)):
+        bench.edit("bob", cell="new", base=base)
+        bench.pass_time(LONGEST_WAIT_SECONDS)
+        assert len(bench.directs("bob")) == count

@@ -76,3 +76,16 @@ async def test_what_redis_does_not_take_is_bounded_in_bytes(
     finally:
         for relay in (listener, speaker):
             await relay.stop()
+
+
+async def test_stopped_relay_opens_no_connection_for_rooms_that_finish_later(client: redis.asyncio.Redis) -> None:
+    relay = Relay(client, str(uuid4()), lambda *_: None, lambda _: None, lambda _: None)
+    relay.start()
+    await eventually(lambda: relay.is_healthy)
+    session_id = str(uuid4())
+    await relay.subscribe(session_id)
+    await relay.stop()
+    before = len(await client.client_list())
+    await relay.unsubscribe(session_id)
+    assert len(await client.client_list()) <= before
+    assert not relay.is_healthy

@@ -686,3 +686,58 @@ def test_message_of_an_unknown_socket_is_acknowledged_and_ignored() -> None:
     bench.edit("stranger")
     assert not bench.of(effects.CommitGroup)
     assert len(bench.frames("ack")) == 1
+
+
+def test_sockets_of_one_user_are_probed_wherever_they_are() -> None:
+    bench = Bench()
+    bench.open("host", "bob")
+    bench.room.attach("other", "other gateway", None, bench.now)
+    bench.room.join("other", "second", principal("bob"), bench.now, is_rejoin=False)
+    bench.settle()
+    bench.room.probe(principal("bob").user_id)
+    bench.settle()
+    probed = [(link, frame.probe.socket_id) for link in ("link", "other") for frame in bench.frames("probe", link)]
+    assert probed == [("link", "bob"), ("other", "second")]
+
+
+def test_socket_that_is_taken_over_after_its_stream_started_over_is_given_its_state() -> None:
+    bench = Bench()
+    bench.sequencer.vector = START_VECTOR + 50
+    bench.room.attach("link", "gateway", START_VECTOR, bench.now)
+    assert [type(wish) for wish in bench.room.take_effects()] == [effects.ReadLog]
+    bench.room.log_read(
+        START_VECTOR,
+        sequencer.ReadOperationsResponse(update_vector=START_VECTOR + 50, complete=False, session_id=SESSION),
+        bench.now,
+    )
+    bench.settle()
+    bench.effects.clear()
+    bench.room.join("link", "bob", principal("bob"), bench.now, is_rejoin=True)
+    bench.settle()
+    assert [frame.state.socket_id for frame in bench.frames("state")] == ["bob"]
+
+
+def test_roles_are_asked_for_again() -> None:
+    bench = Bench()
+    bench.open("host", "bob")
+    bench.sequencer.readers = {"bob"}
+    bench.room.recheck_access()
+    bench.settle()
+    roles = {entry["user"]["provider_id"]: entry["permissions"] for entry in bench.broadcasts()[-1]["participants"]}
+    assert roles == {"host": "writer", "bob": "reader"}
+
+
+def test_newcomer_is_not_given_a_snapshot_that_was_asked_for_before() -> None:
+    """After a reload the page must show what its earlier socket has sent: as an event it would not be drawn."""
+    bench = Bench()
+    bench.open("host")
+    bench.room.resync("host")
+    assert [type(wish) for wish in bench.room.take_effects()] == [effects.FetchState]
+    old = bench.sequencer.state()
+    operation_id = bench.edit("host")
+    bench.room.join("link", "reloaded", principal("host"), bench.now, is_rejoin=False)
+    bench.room.state_fetched(old, bench.now)
+    bench.settle()
+    (state,) = [frame.state for frame in bench.frames("state") if frame.state.socket_id == "reloaded"]
+    assert operation_id.encode() in state.text
+    assert not state.following

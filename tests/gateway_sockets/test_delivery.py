@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from gateway.sockets.attachment import BATCH_BYTES, next_batch
 from gateway.sockets.delivery import (
     QUEUE_BYTES,
     UNACKNOWLEDGED_BYTES,
@@ -298,3 +299,16 @@ def test_frames_for_unknown_sockets_are_ignored() -> None:
     ):
         delivery.receive(frame)
     assert not delivery.outgoing
+
+
+def test_frames_are_sent_in_batches_that_one_message_can_carry() -> None:
+    delivery = room()
+    socket = joined(delivery)
+    sizes = [10] * 70 + [BATCH_BYTES // 2, BATCH_BYTES // 2, 2 * BATCH_BYTES, 10]
+    for size in sizes:
+        delivery.message(socket, b"x" * size)
+    batches = []
+    while batch := next_batch(delivery.outgoing):
+        batches.append([len(frame.message.text) for frame in batch])
+    assert [size for batch in batches for size in batch] == sizes
+    assert [len(batch) for batch in batches] == [64, 7, 1, 1, 1]

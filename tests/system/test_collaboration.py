@@ -112,6 +112,22 @@ async def test_a_diagram_in_a_session_cannot_be_written_over_rest_and_its_end_is
     assert (await bob.call("PUT", path, body)).status_code == 200
 
 
+async def test_a_large_paste_is_one_operation(log_in: LogIn) -> None:
+    alice, bob = await log_in("alice"), await log_in("bob", gateway=1)
+    threat_model_id, diagram_id = await model_with_diagram(alice, entry(bob, "writer"))
+    path = f"/threat_models/{threat_model_id}/diagrams/{diagram_id}"
+    pasted = [{"id": cell["id"], "operation": "add", "data": cell} for cell in map(node, range(2, 1502))]
+    async with (
+        Editor("alice", await alice.socket_url(threat_model_id, diagram_id)) as first,
+        Editor("bob", await bob.socket_url(threat_model_id, diagram_id)) as second,
+    ):
+        await first.change(*pasted)
+        await second.wait_until(lambda: len(second.log.events) == 1)
+        stored = Diagram((await bob.request("GET", path))["cells"]).cells()
+        assert len(stored) == 1502
+        assert first.log.screen() == second.log.screen() == stored
+
+
 async def test_a_reader_sees_edits_and_may_not_make_them(log_in: LogIn) -> None:
     alice, reader = await log_in("alice"), await log_in("reader", gateway=1)
     threat_model_id, diagram_id = await model_with_diagram(alice, entry(reader, "reader"))
