@@ -6,9 +6,7 @@ from typing import Any
 import orjson
 from sqlalchemy import bindparam, delete
 
-from services.shared.errors import invalid_input
 from services.shared.sql_dialect import InsertRows, TextList, is_one_of
-from services.threat_model.cells import rules as cell_rules
 from services.threat_model.cells.inverses import Row, Rows
 from services.threat_model.cells.tables import diagram_cells
 
@@ -43,7 +41,7 @@ def replacement(
     """What changes when `cells` become the diagram's cells: what those rows become, and what they were.
 
     stored, positions: the present cells in order. A cell keeps its row unless its text differs or a
-    cell that stood before it now stands behind. Raises ApiError 400 for cells that cannot be stored.
+    cell that stood before it now stands behind.
     """
     present: dict[str, Row] = {
         cell["id"]: (position, orjson.dumps(cell).decode()) for cell, position in zip(stored, positions, strict=True)
@@ -55,14 +53,7 @@ def replacement(
         row = present.get(cell["id"])
         last = row[0] if row and row[0] > last else last + 1
         kept.add(cell["id"])
-        if row != (wanted := (last, _encode(cell))):
+        if row != (wanted := (last, orjson.dumps(cell).decode())):
             after[cell["id"]] = wanted
     after |= dict.fromkeys(cell_id for cell_id in present if cell_id not in kept)
     return after, {cell_id: present.get(cell_id) for cell_id in after}
-
-
-def _encode(cell: dict[str, Any]) -> str:
-    try:
-        return cell_rules.encode(cell)
-    except ValueError as error:
-        raise invalid_input(f"cells: {error}") from None

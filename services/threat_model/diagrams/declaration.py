@@ -21,7 +21,7 @@ from services.shared.sql_dialect import (
     json_array,
     json_object,
 )
-from services.threat_model.cells import rules
+from services.threat_model.cells.normalisation import normalised_cells
 from services.threat_model.cells.tables import diagram_cells, diagrams
 from services.threat_model.models.scope import THREAT_MODEL
 from services.threat_model.resources.bodies import (
@@ -79,7 +79,7 @@ def _palette(colors: list[Color]) -> list[Color]:
 
 def _cells(cells: list[Any]) -> list[Any]:
     try:
-        return rules.check_cells(cells)
+        return normalised_cells(cells)
     except ValueError as error:
         raise PydanticCustomError("cells", "{problem}", {"problem": str(error)}) from None
 

@@ -29,7 +29,8 @@ from services.threat_model.audit import recording
 from services.threat_model.audit.recording import Change
 from services.threat_model.cells import rows as cell_rows
 from services.threat_model.cells.cell_set import CellSet
-from services.threat_model.cells.operations import OperationRejected, apply_operation, canonical_id, named_cells
+from services.threat_model.cells.normalisation import canonical_id
+from services.threat_model.cells.operations import OperationRejected, apply_operation, named_cells
 from services.threat_model.cells.tables import diagrams
 from services.threat_model.sequencer import loading as sequencer_cells
 from services.threat_model.sequencer import operation_log

@@ -8,7 +8,7 @@ from services.shared.principal import Call
 from services.shared.rpc import Handler
 from services.shared.sql_dialect import JsonVerbatim, UuidList, is_one_of, json_array
 from services.threat_model.access.tables import threat_model_access, threat_models
-from services.threat_model.cells.operations import canonical_id
+from services.threat_model.cells.normalisation import canonical_id
 from services.threat_model.cells.tables import diagram_cells, diagrams
 from services.threat_model.sequencer import operation_log, sessions
 from services.threat_model.sequencer.commit import access_ids, commit_operations, roles_of

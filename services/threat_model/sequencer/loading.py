@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, select
 from services.threat_model.cells import inverses
 from services.threat_model.cells.cell_set import Cell, CellSet
 from services.threat_model.cells.inverses import Row, Rows
-from services.threat_model.cells.operations import is_edge
+from services.threat_model.cells.normalisation import is_edge
 from services.threat_model.cells.tables import diagram_cells
 
 _rows = diagram_cells.c

@@ -25,7 +25,7 @@ def replace_cells(
     """Makes `cells` the diagram's cells, in one statement on PostgreSQL; True when that changed anything.
 
     The caller holds the lock on the diagram's row and writes its vector. update_vector: the number of this
-    write if it changes anything. stored, positions: the present cells in order. Raises ApiError 400.
+    write if it changes anything. stored, positions: the present cells in order..
     """
     after, before = cell_rows.replacement(stored, positions, cells)
     if not after:

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from services.threat_model.cells.cell_set import Cell, CellSet
-from services.threat_model.cells.operations import MAX_CELLS, OperationRejected, apply_operation, fold, named_cells
+from services.threat_model.cells.operations import OperationRejected, apply_operation, fold, named_cells
+from services.threat_model.limits import MAX_CELLS
 
 A, B, C, D = (f"{digit * 8}-0000-4000-8000-{digit * 12}" for digit in "abcd")
 

@@ -13,7 +13,8 @@ from services.shared.access import READER, WRITER
 from services.shared.database import Database
 from services.shared.errors import ApiError
 from services.threat_model.audit.tables import audit_entries, outbox
-from services.threat_model.cells.operations import MAX_CELLS, fold
+from services.threat_model.cells.operations import fold
+from services.threat_model.limits import MAX_CELLS
 from tests.threat_model.sequencer.conftest import World
 from tests.threat_model.sequencer.test_cells import A, B, C, D, edge, entry, node
 from tmi.threat_model.v1 import sequencer_pb2 as messages
