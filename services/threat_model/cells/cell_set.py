@@ -1,11 +1,14 @@
 """The cells of one diagram in memory, with their order and the references between them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 Cell = dict[str, Any]
 """A parsed cell. Never changed in place once it is in a CellSet."""
+
+EDGE_SHAPE = "flow"
+LEGACY_SHAPES = {"edge": EDGE_SHAPE, "textbox": "text-box"}
 
 
 class CellSet:
@@ -35,6 +38,9 @@ class CellSet:
     def __contains__(self, cell_id: str) -> bool:
         return cell_id in self._cells
 
+    def __getitem__(self, cell_id: str) -> Cell:
+        return self._cells[cell_id][1]
+
     def get(self, cell_id: str) -> Cell | None:
         """The cell, None when there is none."""
         placed = self._cells.get(cell_id)
@@ -55,6 +61,16 @@ class CellSet:
     def referrers(self, cell_id: str) -> list[str]:
         """Ids of the cells that name this one as end, parent or child, in order."""
         return sorted(self._referrers.get(cell_id, ()), key=self.position)
+
+    def ending_at(self, cell_id: str) -> list[str]:
+        """The cell and the edges that cannot be without it: that end at it, at those edges, and so on."""
+        gone = [cell_id]
+        seen = {cell_id}
+        for current in gone:  # grows meanwhile
+            edges = [other for other in self.referrers(current) if current in ends(self[other])]
+            gone += [other for other in edges if other not in seen]
+            seen.update(edges)
+        return gone
 
     def put(self, cell_id: str, cell: Cell) -> None:
         """Replaces the cell in its place, or appends it."""
@@ -97,10 +113,27 @@ class CellSet:
                 self._referrers.setdefault(named, set()).add(cell_id)
 
 
+def is_edge(cell: Cell) -> bool:
+    """True for an edge, False for a node."""
+    return LEGACY_SHAPES.get(cell.get("shape", ""), cell.get("shape")) == EDGE_SHAPE
+
+
 def ends(cell: Cell) -> list[str]:
     """Ids of the cells that an edge connects; empty for a node."""
+    if not is_edge(cell):
+        return []
     terminals = (cell.get("source"), cell.get("target"))
     return [end["cell"].lower() for end in terminals if isinstance(end, dict) and isinstance(end.get("cell"), str)]
+
+
+def without_references(cell: Cell, gone: Container[str]) -> Cell:
+    """The cell without the names of cells that are gone as its parent and children."""
+    freed = dict(cell)
+    if isinstance(parent := freed.get("parent"), str) and parent.lower() in gone:
+        del freed["parent"]
+    if isinstance(children := freed.get("children"), list):
+        freed["children"] = [child for child in children if not (isinstance(child, str) and child.lower() in gone)]
+    return freed
 
 
 def _references(cell: Cell) -> list[str]:

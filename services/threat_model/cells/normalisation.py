@@ -16,12 +16,10 @@ from typing import Any
 
 import orjson
 
-from services.threat_model.cells.cell_set import Cell
+from services.threat_model.cells.cell_set import EDGE_SHAPE, LEGACY_SHAPES, Cell, is_edge
 from services.threat_model.limits import MAX_CELL_BYTES, MAX_CELLS
 
 NODE_SHAPES = frozenset({"actor", "process", "store", "security-boundary", "text-box"})
-EDGE_SHAPE = "flow"
-LEGACY_SHAPES = {"edge": EDGE_SHAPE, "textbox": "text-box"}
 MIN_SIZE = {"width": 40, "height": 30}
 MAX_DEPTH = 64
 
@@ -87,11 +85,6 @@ def canonical_id(value: object) -> str | None:
         if _UUID.fullmatch(lower):
             return lower
     return None
-
-
-def is_edge(cell: Cell) -> bool:
-    """True for an edge, False for a node."""
-    return LEGACY_SHAPES.get(cell.get("shape", ""), cell.get("shape")) == EDGE_SHAPE
 
 
 def _normalised(cell_id: str, data: Cell, stored: Cell, *, nest: bool) -> Cell:

@@ -11,7 +11,7 @@ effective operation has the same shape as the request, and everybody who replays
   an optional key of the contract drops it. A complete node snapshot (position, size and attrs)
   without `parent` means that the node is no longer embedded, so it drops a stored `parent`;
 - an `update` of a cell that somebody else has just removed has no effect;
-- `remove` of a node first removes the edges that end at it and takes it out of `parent` and
+- `remove` of a cell first removes the edges that end at it and takes it out of `parent` and
   `children` of the cells that name it. `remove` of an absent cell succeeds and is repeated as such.
 
 Cells keep their place; new ones are appended. Anything a client may sensibly send twice succeeds,
@@ -23,8 +23,8 @@ a later message.
 from collections.abc import Container, Iterable, Iterator
 from typing import Any, Literal
 
-from services.threat_model.cells.cell_set import Cell, CellSet, ends
-from services.threat_model.cells.normalisation import UnusableCell, canonical_id, is_edge, merged_cell
+from services.threat_model.cells.cell_set import Cell, CellSet, without_references
+from services.threat_model.cells.normalisation import UnusableCell, canonical_id, merged_cell
 from services.threat_model.limits import MAX_CELLS
 
 Operation = dict[str, Any]
@@ -131,32 +131,19 @@ def _write(cells: CellSet, cell_id: str, kind: str, data: object) -> dict[str, A
 
 
 def _remove(cells: CellSet, cell_id: str) -> list[dict[str, Any]]:
-    stored = cells.get(cell_id)
-    effective: list[dict[str, Any]] = []
-    if stored is not None and not is_edge(stored):
-        detached: list[dict[str, Any]] = []
-        for other_id in cells.referrers(cell_id):
-            other = cells.get(other_id)
-            assert other is not None
-            if other_id == cell_id:
-                continue
-            if is_edge(other) and cell_id in ends(other):
-                cells.remove(other_id)
-                effective.append({"id": other_id, "operation": "remove"})
-            else:
-                freed = _without_reference(other, cell_id)
-                cells.put(other_id, freed)
-                detached.append({"id": other_id, "operation": "update", "data": freed})
-        effective += detached
-    cells.remove(cell_id)
-    effective.append({"id": cell_id, "operation": "remove"})
-    return effective
+    if cell_id not in cells:
+        return [_removal(cell_id)]
+    gone = dict.fromkeys(cells.ending_at(cell_id))
+    naming = dict.fromkeys(other for each in gone for other in cells.referrers(each) if other not in gone)
+    effective = [_removal(edge_id) for edge_id in gone if edge_id != cell_id]
+    for other_id in sorted(naming, key=cells.position):
+        freed = without_references(cells[other_id], gone)
+        cells.put(other_id, freed)
+        effective.append({"id": other_id, "operation": "update", "data": freed})
+    for each in gone:
+        cells.remove(each)
+    return [*effective, _removal(cell_id)]
 
 
-def _without_reference(cell: Cell, cell_id: str) -> Cell:
-    freed = dict(cell)
-    if isinstance(parent := freed.get("parent"), str) and parent.lower() == cell_id:
-        del freed["parent"]
-    if isinstance(children := freed.get("children"), list):
-        freed["children"] = [child for child in children if not (isinstance(child, str) and child.lower() == cell_id)]
-    return freed
+def _removal(cell_id: str) -> dict[str, Any]:
+    return {"id": cell_id, "operation": "remove"}

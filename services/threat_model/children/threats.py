@@ -192,7 +192,10 @@ THREATS = Resource(
     table=threats,
     scope=THREAT_MODEL,
     in_parent=InParent(embedded=True, counted_as="threat_count", cascades=True),
-    references=(Reference("diagram", ("diagram_id", "cell_id")),),
+    references=(
+        Reference("diagram", ("diagram_id", "cell_id")),
+        Reference("cell", ("cell_id",), within="diagram_id"),
+    ),
     members=_MEMBERS,
     list_members={name: value for name, value in _MEMBERS.items() if name != "metadata"},
     create_body=ThreatBody,

@@ -149,10 +149,13 @@ class DiagramRules(Rules):
             return Stored(columns)
         vector = row.update_vector
         remembered = {}
+        gone: list[str] = []
         if "cells" in columns:
             cells, stored = columns.pop("cells"), write.before["cells"]
             positions = orjson.loads(row.positions)
-            if rest_writes.replace_cells(write.connection, row.id, vector + 1, stored, positions, cells):
+            replaced = rest_writes.replace_cells(write.connection, row.id, vector + 1, stored, positions, cells)
+            if replaced is not None:
+                gone = replaced
                 remembered["update_vector"] = vector
                 vector += 1
                 columns["update_vector"] = vector
@@ -164,7 +167,7 @@ class DiagramRules(Rules):
                 columns["image_update_vector"] = vector
         if "color_palette" in columns:
             columns["color_palette"] = columns["color_palette"] or None
-        return Stored(columns, remembered)
+        return Stored(columns, remembered, {"cell": gone})
 
 
 _c = diagrams.c

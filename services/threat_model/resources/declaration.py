@@ -4,7 +4,7 @@ A resource is a kind of locked, versioned, audited row: a root that stands by it
 model, or a child of one. The engine knows none of them by name.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -59,10 +59,15 @@ class InParent:
 
 @dataclass(frozen=True)
 class Reference:
-    """Columns that are cleared when the row of another kind that the first of them names is deleted."""
+    """Columns that are cleared when the row of another kind that the first of them names is deleted.
+
+    within: for the kind of a part of rows, such as the cells of a diagram: the column with the id of the row
+    that the part belongs to, NULL when it is not said.
+    """
 
     kind: str
     columns: Sequence[str]
+    within: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +99,12 @@ class Write:
 @dataclass(frozen=True, slots=True)
 class Stored:
     """Columns to be written for a write's values. remembered: former values of members that change by
-    consequence, for the history.
+    consequence, for the history. gone: ids of the row's parts that are no more, by kind.
     """
 
     columns: dict[str, Any]
     remembered: Members = field(default_factory=dict)
+    gone: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 class Rules:
@@ -230,11 +236,12 @@ class Registry:
             return []
         return [child for child in self.resources if not child.is_root and child.scope.root is resource.table]
 
-    def referrers(self, resource: Resource) -> list[tuple[Resource, Reference]]:
-        """Kinds whose rows may name a row of this kind."""
+    def referrers(self, kind: str) -> list[tuple[Resource, Reference]]:
+        """Kinds whose rows may name a row, or a part of a row, of this kind."""
         return [
-            (other, reference)
-            for other in self.resources
-            for reference in other.references
-            if reference.kind == resource.kind
+            (other, reference) for other in self.resources for reference in other.references if reference.kind == kind
         ]
+
+    def parts(self, resource: Resource) -> set[str]:
+        """Kinds of parts of its rows that others may name."""
+        return {ref.kind for other in self.resources for ref in other.references if ref.within == resource.id_field}

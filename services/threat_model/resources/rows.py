@@ -58,7 +58,7 @@ class Rows:
         self.statements = Statements(resource)
         self._cascades = Cascades(resource, registry)
         self._references = {column for reference in resource.references for column in reference.columns}
-        self._is_referred_to = bool(registry.referrers(resource))
+        self._is_referred_to = bool(registry.referrers(resource.kind))
 
     def members_with(self, members: Iterable[str]) -> frozenset[str]:
         """The members to be read for a write of these."""
@@ -148,6 +148,9 @@ class Rows:
             columns = stored.columns | {"row_id": row.id, "version": version, "modified_at": now}
             answers[row.id] = statement.scalar(connection, columns, row.id)
             told = {name: value for name, value in revision.values.items() if name not in self.resource.untold}
+            changes += self._cascades.forget_parts(
+                connection, target.call.caller, target.scope_id, row.id, stored.gone, now
+            )
             lost = recording.changed_members(before, told) | dict(stored.remembered)
             changes.append(self._changed(target, change_type, row.id, version, now, lost, before, told))
         if changes:

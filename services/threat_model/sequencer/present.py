@@ -3,7 +3,7 @@
 Its rows are of several kinds, which are told by their first column.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,7 @@ _READ_FOR_ADDITION = union_all(
     _a_cell.where(_named | (_cells.position == _last_position)),
     _row(_NUMBER_OF_CELLS, None, func.count()).select_from(diagram_cells).where(_cells.diagram_id == _of_diagram),
 )
+_READ_FOR_REMOVAL = union_all(_KNOWN_OPERATIONS, _ROLES, _a_cell)
 
 
 @dataclass(slots=True)
@@ -64,7 +65,7 @@ class Present:
     access: dict[str, int]
     """Principal or group id -> role."""
     cells: LoadedCells
-    """The cells that the group names."""
+    """The cells that the group names; all of them when it removes some."""
 
 
 def read(
@@ -75,11 +76,11 @@ def read(
     operation_ids: Iterable[str],
     principal_ids: Iterable[str],
     cell_ids: Iterable[str],
-    for_addition: bool,
+    kinds: Set[str],
 ) -> Present:
-    """Reads what of these there is. for_addition: the group may add cells."""
+    """Reads what of these there is. kinds: of the entries of the group. A removal needs all cells."""
     rows = connection.execute(
-        _READ_FOR_ADDITION if for_addition else _READ,
+        _READ_FOR_REMOVAL if "remove" in kinds else _READ_FOR_ADDITION if "add" in kinds else _READ,
         {
             "diagram_id": diagram_id,
             "threat_model_id": threat_model_id,
