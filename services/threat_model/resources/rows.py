@@ -61,8 +61,10 @@ class Rows:
         self._is_referred_to = bool(registry.referrers(resource.kind))
 
     def members_with(self, members: Iterable[str]) -> frozenset[str]:
-        """The members to be read for a write of these."""
+        """The members to be read for a write of these; "" stands for all of them."""
         wanted = set(members)
+        if "" in wanted:
+            return frozenset(self.resource.members)
         if wanted & self.resource.together:
             wanted |= self.resource.together
         return frozenset(wanted & self.resource.members.keys())
