@@ -24,6 +24,7 @@ from services.shared.sql_dialect import (
 from services.threat_model.cells.normalisation import normalised_cells
 from services.threat_model.cells.tables import diagram_cells, diagrams
 from services.threat_model.models.scope import THREAT_MODEL
+from services.threat_model.resources import filters
 from services.threat_model.resources.bodies import (
     Body,
     ClosedBody,
@@ -239,6 +240,7 @@ DIAGRAMS = Resource(
     left_alone=frozenset({"metadata"}),
     untold=frozenset({"cells"}),
     most_metadata=MOST_METADATA,
+    sort_keys=filters.sort_keys(diagrams),
     default_order=(_c.created_at.asc(),),
     rules=DiagramRules(),
 )
