@@ -4,6 +4,10 @@ from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import orjson
+
+from services.threat_model.limits import MAX_DIAGRAM_BYTES
+
 Cell = dict[str, Any]
 """A parsed cell. Never changed in place once it is in a CellSet."""
 
@@ -23,6 +27,10 @@ class CellSet:
         self._referrers: dict[str, set[str]] = {}
         self._absent = absent
         self._last_position = last_position
+        self.bytes = 0
+        """JSON texts of all cells of the diagram, also of those that are not in the set."""
+        self.most_bytes = MAX_DIAGRAM_BYTES
+        """What `bytes` may grow to."""
         self.touched: set[str] = set()
         """Ids of cells that were put or removed since the set was made."""
         self.before: dict[str, tuple[int, Cell] | None] = {}
@@ -84,18 +92,24 @@ class CellSet:
         if cell_id in self._cells:
             self._set(cell_id, None)
 
+    def grow(self) -> int:
+        """Adds to `bytes`, and returns, by how much the cells grew since the last `atomically` began."""
+        growth = sum(_size(self._cells.get(cell_id)) - _size(placed) for cell_id, placed in self.before.items())
+        self.bytes += growth
+        return growth
+
     @contextmanager
     def atomically(self) -> Iterator[None]:
         """Takes back every change of the block when it raises."""
         self.before = {}
-        touched, last_position = set(self.touched), self._last_position
+        touched, last_position, size = set(self.touched), self._last_position, self.bytes
         try:
             yield
         except BaseException:
             for cell_id, placed in self.before.items():
                 self._place(cell_id, placed)
             self.before = {}
-            self.touched, self._last_position = touched, last_position
+            self.touched, self._last_position, self.bytes = touched, last_position, size
             raise
 
     def _set(self, cell_id: str, placed: tuple[int, Cell] | None) -> None:
@@ -111,6 +125,10 @@ class CellSet:
             self._cells[cell_id] = placed
             for named in _references(placed[1]):
                 self._referrers.setdefault(named, set()).add(cell_id)
+
+
+def _size(placed: tuple[int, Cell] | None) -> int:
+    return len(orjson.dumps(placed[1])) if placed else 0
 
 
 def is_edge(cell: Cell) -> bool:

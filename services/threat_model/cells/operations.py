@@ -23,9 +23,11 @@ a later message.
 from collections.abc import Container, Iterable, Iterator
 from typing import Any, Literal
 
+import orjson
+
 from services.threat_model.cells.cell_set import Cell, CellSet, without_references
 from services.threat_model.cells.normalisation import UnusableCell, canonical_id, merged_cell
-from services.threat_model.limits import MAX_CELLS
+from services.threat_model.limits import FULL_OF_CELLS, MAX_CELLS, MAX_OPERATION_BYTES
 
 Operation = dict[str, Any]
 """{"type": "patch", "cells": [{"id", "operation", "data"?}]}"""
@@ -62,6 +64,12 @@ def apply_operation(cells: CellSet, operation: object, removed: Container[str] =
                 effective.extend(_remove(cells, cell_id))
             elif not (kind == "update" and cells.get(cell_id) is None and cell_id in removed):
                 effective.append(_write(cells, cell_id, kind, data))
+        if len(orjson.dumps(effective)) > MAX_OPERATION_BYTES:
+            raise OperationRejected(
+                "validation_failed", f"An operation may change at most {MAX_OPERATION_BYTES} bytes."
+            )
+        if cells.grow() > 0 and cells.bytes > cells.most_bytes:
+            raise OperationRejected("validation_failed", FULL_OF_CELLS)
     return {"type": "patch", "cells": effective}
 
 

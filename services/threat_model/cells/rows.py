@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import bindparam, delete
+from sqlalchemy import BigInteger, ColumnElement, ScalarSelect, bindparam, cast, delete, func, select
 
 from services.shared.sql_dialect import InsertRows, TextList, is_one_of
 from services.threat_model.cells.inverses import Row, Rows
-from services.threat_model.cells.tables import diagram_cells
+from services.threat_model.cells.tables import diagram_cells, diagrams
+from services.threat_model.limits import MAX_DIAGRAM_BYTES, MAX_MODEL_CELLS_BYTES
 
 _c = diagram_cells.c
 
@@ -20,6 +21,26 @@ WRITES = (
     ),
 )
 """Write what `parameters` holds."""
+
+
+_of_model = diagrams.alias("of_model").c
+
+
+def bytes_of_model(threat_model_id: ColumnElement[Any]) -> ScalarSelect[int]:
+    """Bytes of the cells of all live diagrams of a threat model."""
+    total = cast(func.coalesce(func.sum(_of_model.cells_bytes), 0), BigInteger)
+    live = select(total).where(_of_model.threat_model_id == threat_model_id, _of_model.deleted_at.is_(None))
+    return live.scalar_subquery()
+
+
+def most_bytes(cells_bytes: int, model_cells_bytes: int) -> int:
+    """What the cells of a diagram may grow to. cells_bytes: its own, which are among those of its model."""
+    return min(MAX_DIAGRAM_BYTES, cells_bytes + MAX_MODEL_CELLS_BYTES - model_cells_bytes)
+
+
+def size(changed: Rows) -> int:
+    """Bytes of the JSON texts of cells."""
+    return sum(len(row[1].encode()) for row in changed.values() if row)
 
 
 def parameters(diagram_id: str, changed: Rows) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from services.threat_model.cells.cell_set import CellSet
 from services.threat_model.cells.normalisation import canonical_id
 from services.threat_model.cells.operations import OperationRejected, apply_operation, named_cells
 from services.threat_model.cells.tables import diagrams
+from services.threat_model.limits import MAX_ANSWER_BYTES, MAX_OPERATION_BYTES
 from services.threat_model.resources.cascades import References
 from services.threat_model.sequencer import loading as sequencer_cells
 from services.threat_model.sequencer import operation_log
@@ -46,7 +47,13 @@ from tmi.threat_model.v1.sequencer_pb2 import (
 )
 
 _LOCK = (
-    select(diagrams.c.threat_model_id, diagrams.c.session_id, diagrams.c.update_vector, diagrams.c.version)
+    select(
+        diagrams.c.threat_model_id,
+        diagrams.c.session_id,
+        diagrams.c.update_vector,
+        diagrams.c.version,
+        diagrams.c.cells_bytes,
+    )
     .join_from(diagrams, threat_models)
     .where(
         diagrams.c.id == bindparam("diagram_id"), diagrams.c.deleted_at.is_(None), threat_models.c.deleted_at.is_(None)
@@ -59,6 +66,7 @@ _ADVANCE = (
     .values(
         update_vector=diagrams.c.update_vector + bindparam("accepted"),
         version=diagrams.c.version + bindparam("accepted"),
+        cells_bytes=bindparam("bytes"),
         modified_at=bindparam("now"),
         session_activity_at=bindparam("now"),
     )
@@ -109,14 +117,19 @@ def commit_operations(
         oldest = min(request.base_vector for request in requests)
         removals = operation_log.removals(connection, diagram_id, oldest)
 
+    loaded.cells.bytes = diagram.cells_bytes
+    loaded.cells.most_bytes = cell_rows.most_bytes(diagram.cells_bytes, present.model_cells_bytes)
     gone: dict[str, Principal] = {}
     committed: list[operation_log.Committed] = []
+    answered = 0  # bytes
     results = []
     for request, role, operation in zip(requests, roles, operations, strict=True):
         if earlier := known.get(request.operation_id):
             results.append(OperationResult(outcome=Outcome.OUTCOME_REPEATED, committed=earlier))
         elif role < WRITER:
             results.append(OperationResult(outcome=Outcome.OUTCOME_DENIED))
+        elif answered > MAX_ANSWER_BYTES - MAX_OPERATION_BYTES:
+            results.append(_rejected(OperationRejected("validation_failed", "Too much at once: send it again.")))
         else:
             vector = diagram.update_vector + len(committed) + 1
             removed = {cell_id for cell_id in loaded.cells.touched if cell_id not in loaded.cells}
@@ -127,6 +140,7 @@ def commit_operations(
                 inverse = sequencer_cells.last_inverse(loaded.cells)
                 committed.append(operation_log.Committed(result.committed, request.initiator, inverse))
                 known[request.operation_id] = result.committed
+                answered += len(result.committed.operation)
                 gone |= dict.fromkeys(sequencer_cells.last_removed(loaded.cells), request.initiator)
 
     if committed:
@@ -143,6 +157,7 @@ def commit_operations(
                 **recording.rows([*freed, *_changes(diagram, diagram_id, committed, now)], announced=freed),
                 "of_diagram_id": diagram_id,
                 "accepted": len(committed),
+                "bytes": max(0, loaded.cells.bytes),
                 "now": now,
             },
         )
@@ -191,13 +206,7 @@ def _apply(
             raise OperationRejected("validation_failed", "operation_id must be a UUID.")
         effective = apply_operation(cells, operation, removed)
     except OperationRejected as rejection:
-        return OperationResult(
-            outcome=Outcome.OUTCOME_REJECTED,
-            reason=rejection.reason,
-            message=rejection.message,
-            affected_cells=rejection.affected_cells,
-            requires_resync=rejection.requires_resync,
-        )
+        return _rejected(rejection)
     return OperationResult(
         outcome=Outcome.OUTCOME_ACCEPTED,
         committed=CommittedOperation(
@@ -207,4 +216,14 @@ def _apply(
             initiating_user=orjson.dumps(user_object(request.initiator)),
             operation=orjson.dumps(effective),
         ),
+    )
+
+
+def _rejected(rejection: OperationRejected) -> OperationResult:
+    return OperationResult(
+        outcome=Outcome.OUTCOME_REJECTED,
+        reason=rejection.reason,
+        message=rejection.message,
+        affected_cells=rejection.affected_cells,
+        requires_resync=rejection.requires_resync,
     )

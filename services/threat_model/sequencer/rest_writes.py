@@ -1,6 +1,7 @@
 """A REST write of a diagram's cells: all of them, in order. It has its number and its row in the log as well."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
@@ -14,6 +15,14 @@ from services.threat_model.sequencer import operation_log
 _WRITE = WriteTogether(*cell_rows.WRITES, operation_log.APPEND_REST_WRITE)
 
 
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """What a write of cells did: ids of those that are gone, and by how many bytes the others grew."""
+
+    gone: list[str]
+    growth: int
+
+
 def replace_cells(
     connection: Connection,
     diagram_id: str,
@@ -21,11 +30,11 @@ def replace_cells(
     stored: Sequence[Cell],
     positions: Sequence[int],
     cells: Sequence[Cell],
-) -> list[str] | None:
+) -> Replaced | None:
     """Makes `cells` the diagram's cells, in one statement on PostgreSQL; None when that changed nothing.
 
     A cell that is left out takes with it the edges that end at it, and its name in `parent` and `children`
-    of others. Returns the ids of those that are gone. The caller holds the lock on the diagram's row and writes
+    of others. The caller holds the lock on the diagram's row and writes
     its vector. update_vector: the number of this write if it changes anything. stored, positions: the present
     cells in order.
     """
@@ -42,7 +51,8 @@ def replace_cells(
             **operation_log.rest_write(diagram_id, update_vector, inverses.encode(before, after), rfc3339.now()),
         },
     )
-    return [cell_id for cell_id, row in after.items() if row is None]
+    gone = [cell_id for cell_id, row in after.items() if row is None]
+    return Replaced(gone, cell_rows.size(after) - cell_rows.size(before))
 
 
 def _detached(cells: Sequence[Cell], gone: Sequence[str]) -> list[Cell]:
