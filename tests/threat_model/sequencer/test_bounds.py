@@ -24,6 +24,7 @@ from tests.threat_model.sequencer.test_cells import A, B, C, edge, entry, node, 
 from tests.threat_model.sequencer.test_cells_properties import sensible
 from tests.threat_model.sequencer.test_commit import new_ids, outcomes
 from tests.threat_model.sequencer.test_rest_writes import close, get, patch_cells
+from tmi.threat_model.v1 import sequencer_pb2 as messages
 
 
 def stored_bytes(world: World) -> int:
@@ -82,7 +83,7 @@ def test_additions_beyond_the_size_of_a_diagram_are_rejected_and_newcomers_still
             *(world.operation(entry("add", id_, node(id_, text="x" * 100_000))) for id_ in ids[start : start + 10])
         ).results
     ]
-    accepted = [result for result in answers if result.outcome == commit.Outcome.OUTCOME_ACCEPTED]
+    accepted = [result for result in answers if result.outcome == messages.Outcome.OUTCOME_ACCEPTED]
     rejected = answers[len(accepted) :]
     assert len(accepted) == MAX_DIAGRAM_BYTES // 100_200
     assert {(result.reason, result.requires_resync) for result in rejected} == {("validation_failed", False)}
