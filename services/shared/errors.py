@@ -168,6 +168,11 @@ def conflict(message: str, code: str = "conflict") -> ApiError:
     return ApiError(409, code, message)
 
 
+def payload_too_large(message: str) -> ApiError:
+    """413 for what is, or would become, larger than can be stored and delivered."""
+    return ApiError(413, "payload_too_large", message)
+
+
 def unavailable(message: str, retry_after_seconds: int = 5) -> ApiError:
     """503 for a store or service that cannot be reached."""
     return ApiError(503, "service_unavailable", message, headers={"Retry-After": str(retry_after_seconds)})

@@ -15,6 +15,8 @@ from services.threat_model.models.declaration import threat_model
 from services.threat_model.people.copies import Principals
 from services.threat_model.people.directory import PrincipalDirectory
 from services.threat_model.resources.binding import Family, bind
+from services.threat_model.resources.cascades import References
+from services.threat_model.resources.declaration import Registry
 from services.threat_model.schema import CONSTRAINTS
 from services.threat_model.sequencer.handlers import Sequencer
 from tmi.threat_model.v1 import (
@@ -32,6 +34,9 @@ CHILDREN = (DIAGRAMS, ASSETS, THREATS)
 
 A new kind is added here, and its gRPC service below.
 """
+
+CELL_REFERENCES = References("cell", Registry(CHILDREN))
+"""The references of children to cells of diagrams."""
 
 SERVICES: Mapping[str, ServiceDescriptor] = {
     "threat_model": threat_models_pb2.DESCRIPTOR.services_by_name["ThreatModels"],
@@ -62,5 +67,5 @@ def add_services(
     http = bind(families(people), database, require_if_match=require_if_match)
     for descriptor, handlers in http:
         add_service(server, descriptor, people.observing(handlers), _translate)
-    add_service(server, SEQUENCER_SERVICE, Sequencer(database).handlers(), _translate)
+    add_service(server, SEQUENCER_SERVICE, Sequencer(database, CELL_REFERENCES).handlers(), _translate)
     return [descriptor.full_name for descriptor, _ in http] + [SEQUENCER_SERVICE.full_name]

@@ -25,7 +25,7 @@ from services.shared.database import Database
 from services.shared.errors import ApiError, from_rpc_error, unavailable
 from services.shared.operations import HttpOperation, http_operations
 from services.shared.principal import PRINCIPAL_KEY, REQUEST_ID_KEY, Call
-from services.shared.rpc import HTTP_HEADER_PREFIX, HTTP_STATUS_KEY
+from services.shared.rpc import CHANNEL_OPTIONS, HTTP_HEADER_PREFIX, HTTP_STATUS_KEY, SERVER_OPTIONS
 from services.threat_model.people.directory import PrincipalDirectory
 from services.threat_model.service import add_services
 from tmi.auth.v1.directory_pb2 import PrincipalQuery, PrincipalRecord
@@ -219,10 +219,10 @@ def serving(
     database: Database, directory: PrincipalDirectory, *, require_if_match: bool = False
 ) -> Iterator[grpc.Channel]:
     """The service on a free port of this machine."""
-    server = grpc.server(ThreadPoolExecutor(8))
+    server = grpc.server(ThreadPoolExecutor(8), options=SERVER_OPTIONS)
     add_services(server, database, directory, require_if_match=require_if_match)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS) as channel:
         yield channel
     server.stop(0).wait()

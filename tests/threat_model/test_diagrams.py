@@ -50,7 +50,7 @@ def test_a_new_diagram_is_empty(any_api: Api) -> None:
 def test_cells_are_kept_as_they_are_and_in_order(any_api: Api) -> None:
     tm = any_api.new_threat_model()["id"]
     cells = [
-        node(B, zIndex=7, visible=False, markup=[{"tagName": "rect"}], parent=None, data={"x": {"y": [1, None]}}),
+        node(B, zIndex=7, visible=False, markup=[{"tagName": "rect"}], data={"x": {"y": [1, None]}}),
         node(A, position={"x": 0.1, "y": 1e-7}, attrs={"text": {"text": 'é § 日本 "q"', "filter": {"name": "x"}}}),
         edge(C, A, B, labels=[{"attrs": {"text": {"text": "HTTPS"}}, "position": 0.5}], vertices=[{"x": 1, "y": 2}]),
     ]
@@ -165,6 +165,20 @@ def test_cells_nested_too_deeply_are_refused(api: Api) -> None:
     body = b'{"name":"D","type":"DFD-1.0.0","cells":[{"id":"%b","shape":"actor","data":{"x":%b}}]}' % (A.encode(), deep)
     error = api.refusal("ReplaceDiagram", body, **scope(diagram, tm))
     assert (error.status, error.code) == (400, "invalid_input")
+
+
+def test_what_a_client_leaves_in_a_cell_keeps_no_diagram_from_being_saved(any_api: Api) -> None:
+    tm = any_api.new_threat_model()["id"]
+    left = [{"key": "_originalStroke", "value": None}, {"key": "tier", "value": "web"}]
+    diagram = any_api.diagram(tm, node(A, data={"_metadata": left}), edge(C, A.upper(), A, labels=["TLS"]))
+    kept = node(A, data={"_metadata": left[1:]})
+    assert diagram["cells"] == [kept, edge(C, A, A, labels=[{"attrs": {"text": {"text": "TLS"}}}])]
+    at = scope(diagram, tm)
+    add = {"op": "add", "path": "/cells/-", "value": node(B, parent=A.upper(), data={"_metadata": left[:1]})}
+    patched = any_api.PatchDiagram([add], **at).body
+    assert patched["cells"][2] == node(B, parent=A, data={"_metadata": []})
+    again = any_api.ReplaceDiagram(any_api.GetDiagram(**at).body, **at).body
+    assert (again["cells"], again["update_vector"]) == (patched["cells"], patched["update_vector"])
 
 
 def test_a_live_session_excludes_rest_writes(any_api: Api) -> None:

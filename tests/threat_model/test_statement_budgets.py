@@ -11,7 +11,8 @@ from tests.threat_model.test_authorization_list import entry, known
 A, B, C = (f"6d5ef7b2-0000-4000-8000-00000000000{i}" for i in range(1, 4))
 MODEL = {"threat_model_id"}
 NAME = [{"op": "replace", "path": "/name", "value": "x"}]
-CELLS = [{"op": "replace", "path": "/cells", "value": [node(A), node(B, zIndex=1), edge(C, A, B)]}]
+STORED = [node(A), node(B), node("6d5ef7b2-0000-4000-8000-00000000000f")]
+CELLS = [{"op": "replace", "path": "/cells", "value": [*STORED, edge(C, A, B)]}]
 DIAGRAM = {"name": "x", "type": "DFD-1.0.0"}
 
 
@@ -37,9 +38,11 @@ DIAGRAM = {"name": "x", "type": "DFD-1.0.0"}
         ("ListDiagrams", None, 1),
         ("GetDiagram", None, 1),
         ("CreateDiagram", DIAGRAM, 4),
-        ("ReplaceDiagram", DIAGRAM | {"cells": [node(A)]}, 4),
+        ("ReplaceDiagram", DIAGRAM | {"cells": STORED[::-1]}, 4),
+        ("ReplaceDiagram", DIAGRAM | {"cells": STORED[:1]}, 5),  # cells that go are forgotten by threats
         ("PatchDiagram", NAME, 3),
         ("PatchDiagram", CELLS, 4),
+        ("PatchDiagram", [{"op": "remove", "path": "/cells/0"}], 5),
         ("DeleteDiagram", None, 4),
         ("ListAssets", None, 1),
         ("GetAsset", None, 1),
@@ -53,7 +56,7 @@ def test_statements_of_an_operation(api: Api, rpc: str, body: Any, budget: int) 
     tm = api.new_threat_model()["id"]
     fields = {"threat_model_id": tm, "threat_id": api.threat(tm)["id"], "diagram_id": ""}
     fields["asset_id"] = asset(api, tm)["id"]
-    fields["diagram_id"] = api.diagram(tm, node(A), node(B), node("6d5ef7b2-0000-4000-8000-00000000000f"))["id"]
+    fields["diagram_id"] = api.diagram(tm, *STORED)["id"]
     named = OPERATIONS[rpc].path_parameters
     with api.statements() as seen:
         api.call(OPERATIONS[rpc], body, **{field: value for field, value in fields.items() if field in named})

@@ -232,7 +232,9 @@ def test_a_reference_that_went_stale_does_not_block_other_edits(api: Api) -> Non
         ({"threat_type": ["Tamp"]}, []),
         ({"severity": ["high", "low"]}, ["C", "A 100%"]),
         ({"severity": ["HIGH"]}, ["C"]),
+        ({"severity": [" High"]}, ["C"]),
         ({"priority": ["medium"]}, ["B"]),
+        ({"priority": ["MEDIUM "]}, ["B"]),
         ({"status": ["open", "Own"]}, ["C", "A 100%"]),
         ({"mitigated": True}, ["B"]),
         ({"mitigated": False}, ["C", "A 100%"]),
@@ -255,6 +257,7 @@ def test_a_reference_that_went_stale_does_not_block_other_edits(api: Api) -> Non
         ({"sort": "score:desc"}, ["C", "B", "A 100%"]),
         ({"sort": "priority:asc"}, ["A 100%", "B", "C"]),
         ({"sort": "status:desc"}, ["B", "A 100%", "C"]),
+        ({"sort": "alias:asc"}, ["A 100%", "B", "C"]),
         ({"sort": "created_at:asc"}, ["A 100%", "B", "C"]),
         ({"sort": "owner:asc"}, ["C", "B", "A 100%"]),
         ({"sort": "; DROP TABLE threats"}, ["C", "B", "A 100%"]),
@@ -278,6 +281,38 @@ def test_filters_and_sorting(any_api: Api, filters: dict[str, Any], names: list[
     paged = "limit" in filters or "offset" in filters
     assert page["total"] == (3 if paged else len(names))
     assert all("metadata" not in threat for threat in page["threats"])
+
+
+@pytest.mark.parametrize("spelling", ["In Progress", "inProgress", "IN_PROGRESS", " in progress", "in_progress"])
+def test_a_filter_takes_every_spelling_that_a_write_takes(any_api: Api, spelling: str) -> None:
+    tm = any_api.new_threat_model()["id"]
+    written = any_api.threat(tm, status=spelling, severity="CRITICAL", priority="Immediate")
+    any_api.threat(tm, status="closed")
+    found = any_api.ListThreats(threat_model_id=tm, status=[spelling], priority=["immediate"]).body["threats"]
+    assert ([threat["id"] for threat in found], written["status"]) == ([written["id"]], "in_progress")
+    replace = [{"op": "replace", "path": "/status", "value": spelling}]
+    any_api.PatchThreatModel(replace, threat_model_id=tm)
+    assert [model["id"] for model in any_api.ListThreatModels(status=[spelling]).body["threat_models"]] == [tm]
+
+
+@pytest.mark.parametrize("kind", ["ThreatModel", "Diagram", "Asset", "Threat"])
+def test_every_list_can_be_sorted_so_that_what_is_new_comes_first(any_api: Api, kind: str) -> None:
+    fields = {} if kind == "ThreatModel" else {"threat_model_id": any_api.new_threat_model()["id"]}
+    more = {"Diagram": {"type": "DFD-1.0.0"}, "Asset": {"type": "data"}}.get(kind, {})
+    for name in ("b", "C", "a"):
+        getattr(any_api, f"Create{kind}")({"name": name} | more, **fields)
+
+    def names(sort: str = "") -> list[str]:
+        page = getattr(any_api, f"List{kind}s")(**fields, **({"sort": sort} if sort else {}), limit=3).body
+        (items,) = (value for value in page.values() if isinstance(value, list))
+        return [item["name"] for item in items]
+
+    assert names("name") == names("name:asc") == ["a", "b", "C"]
+    assert names("name:desc") == ["C", "b", "a"]
+    for key in ("created_at", "alias", "modified_at"):
+        assert names(f"{key}:desc") == ["a", "C", "b"]
+        assert names(f"{key}:asc") == ["b", "C", "a"]
+    assert names() == names("cells:asc") == (["b", "C", "a"] if kind == "Diagram" else ["a", "C", "b"])
 
 
 def test_an_unreadable_date_is_refused(api: Api) -> None:

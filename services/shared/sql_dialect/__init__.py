@@ -9,6 +9,7 @@ from services.shared.sql_dialect.columns import (
     UuidText,
     is_one_of,
     json_array_contains_any,
+    octets,
 )
 from services.shared.sql_dialect.json_text import (
     JsonBoolean,
@@ -62,5 +63,6 @@ __all__ = [
     "json_array_contains_any",
     "json_object",
     "lock_migrations",
+    "octets",
     "violation_of",
 ]

@@ -127,6 +127,27 @@ def _is_one_of_sqlite(element: _IsOneOf, compiler: SQLCompiler, **kw: Any) -> st
     return f"{compiler.process(column, **kw)} IN (SELECT value FROM json_each({compiler.process(values, **kw)}))"  # noqa: S608
 
 
+class _Octets(FunctionElement[int]):
+    name = "octets"
+    inherit_cache = True
+    type = Integer()
+
+
+def octets(column: ColumnElement[Any]) -> ColumnElement[int]:
+    """Bytes of a text or of JSON text, in UTF-8; NULL stays NULL. A long text is not read for it."""
+    return _Octets(column)
+
+
+@compiles(_Octets)
+def _octets_postgresql(element: _Octets, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"octet_length(CAST({compiler.process(element.clauses, **kw)} AS TEXT))"
+
+
+@compiles(_Octets, "sqlite")
+def _octets_sqlite(element: _Octets, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"length(CAST({compiler.process(element.clauses, **kw)} AS BLOB))"
+
+
 class _JsonArrayContainsAny(FunctionElement[bool]):
     name = "json_array_contains_any"
     inherit_cache = True

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam
 
 from services.shared import sql_dialect
 from services.shared.access import OWNER, WRITER
-from services.shared.errors import conflict
+from services.shared.errors import conflict, payload_too_large
 from services.shared.principal import (
     CONFIDENTIAL_PROJECT_REVIEWERS_GROUP_ID,
     SECURITY_REVIEWERS_GROUP_ID,
@@ -18,6 +18,7 @@ from services.shared.principal import (
 )
 from services.shared.sql_dialect import UuidList, UuidText, is_one_of
 from services.threat_model.access.tables import threat_model_access
+from services.threat_model.limits import MAX_ACCESS_ENTRIES
 
 Roles = Mapping[str, int]
 """Role by principal id."""
@@ -48,7 +49,9 @@ def revised(requested: Roles, *, owners: Iterable[str], protected: str | None) -
 
 
 def store(connection: Connection, threat_model_id: str, present: Roles, roles: Roles) -> None:
-    """Writes the entries that differ."""
+    """Writes the entries that differ. Raises ApiError 413 when there would be too many."""
+    if len(roles) > max(MAX_ACCESS_ENTRIES, len(present)):
+        raise payload_too_large(f"At most {MAX_ACCESS_ENTRIES} users and groups may have access.")
     removed = [id_ for id_ in present if id_ not in roles]
     changed = [
         {"threat_model_id": threat_model_id, "principal_id": id_, "role": role}

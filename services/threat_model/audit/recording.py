@@ -105,12 +105,16 @@ def record(connection: Connection, changes: Sequence[Change]) -> None:
     _RECORD.execute(connection, rows(changes))
 
 
-def rows(changes: Sequence[Change]) -> dict[str, Any]:
-    """The entries of changes, and the events that somebody can subscribe to, as parameters of WRITES."""
+def rows(changes: Sequence[Change], *, announced: Sequence[Change] | None = None) -> dict[str, Any]:
+    """The entries of changes, and the events that somebody can subscribe to, as parameters of WRITES.
+
+    announced: those of the changes that are events; all of them when it is not said.
+    """
     ids = sorted(uuid7() for _ in changes)  # changes of one moment keep their order
+    events = map(_event, changes if announced is None else announced)
     return {
         "audit_entries": [_entry(id_, change) for id_, change in zip(ids, changes, strict=True)],
-        "outbox": [event for change in changes if (event := _event(change))["event_type"] in SUBSCRIBABLE],
+        "outbox": [event for event in events if event["event_type"] in SUBSCRIBABLE],
     }
 
 

@@ -11,7 +11,7 @@ effective operation has the same shape as the request, and everybody who replays
   an optional key of the contract drops it. A complete node snapshot (position, size and attrs)
   without `parent` means that the node is no longer embedded, so it drops a stored `parent`;
 - an `update` of a cell that somebody else has just removed has no effect;
-- `remove` of a node first removes the edges that end at it and takes it out of `parent` and
+- `remove` of a cell first removes the edges that end at it and takes it out of `parent` and
   `children` of the cells that name it. `remove` of an absent cell succeeds and is repeated as such.
 
 Cells keep their place; new ones are appended. Anything a client may sensibly send twice succeeds,
@@ -20,29 +20,19 @@ reason `no_state_change` is never used. Edges to absent cells are accepted: endp
 a later message.
 """
 
-import math
-import re
 from collections.abc import Container, Iterable, Iterator
 from typing import Any, Literal
 
-from services.threat_model.cells.cell_set import Cell, CellSet, ends
+import orjson
+
+from services.threat_model.cells.cell_set import Cell, CellSet, without_references
+from services.threat_model.cells.normalisation import UnusableCell, canonical_id, merged_cell
+from services.threat_model.limits import FULL_OF_CELLS, MAX_CELLS, MAX_OPERATION_BYTES
 
 Operation = dict[str, Any]
 """{"type": "patch", "cells": [{"id", "operation", "data"?}]}"""
 
 Reason = Literal["validation_failed", "conflict_detected", "invalid_operation_type", "empty_operation"]
-
-NODE_SHAPES = frozenset({"actor", "process", "store", "security-boundary", "text-box"})
-EDGE_SHAPE = "flow"
-LEGACY_SHAPES = {"edge": EDGE_SHAPE, "textbox": "text-box"}
-MAX_CELLS = 10_000
-MIN_SIZE = {"width": 40, "height": 30}
-
-_MAX_DEPTH = 64  # the JSON encoder stops at 254
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_OBJECT_KEYS = ("attrs", "data")
-_ARRAY_KEYS = ("labels", "vertices", "children")
-_OPTIONAL_KEYS = (*_OBJECT_KEYS, *_ARRAY_KEYS, "position", "size", "angle", "ports", "parent")
 
 
 class OperationRejected(Exception):
@@ -74,6 +64,12 @@ def apply_operation(cells: CellSet, operation: object, removed: Container[str] =
                 effective.extend(_remove(cells, cell_id))
             elif not (kind == "update" and cells.get(cell_id) is None and cell_id in removed):
                 effective.append(_write(cells, cell_id, kind, data))
+        if len(orjson.dumps(effective)) > MAX_OPERATION_BYTES:
+            raise OperationRejected(
+                "validation_failed", f"An operation may change at most {MAX_OPERATION_BYTES} bytes."
+            )
+        if cells.grow() > 0 and cells.bytes > cells.most_bytes:
+            raise OperationRejected("validation_failed", FULL_OF_CELLS)
     return {"type": "patch", "cells": effective}
 
 
@@ -99,62 +95,6 @@ def named_cells(operation: object) -> dict[str, set[str]]:
             if cell_id is not None:
                 named.setdefault(cell_id, set()).add(entry["operation"])
     return named
-
-
-def canonical_id(value: object) -> str | None:
-    """A UUID as lowercase text; None for anything else."""
-    if isinstance(value, str):
-        lower = value.lower()
-        if _UUID.fullmatch(lower):
-            return lower
-    return None
-
-
-def is_edge(cell: Cell) -> bool:
-    """True for an edge, False for a node."""
-    return LEGACY_SHAPES.get(cell.get("shape", ""), cell.get("shape")) == EDGE_SHAPE
-
-
-def merge_cell(cell_id: str, data: object, stored: Cell | None) -> Cell:
-    """The whole cell after `data` was laid over `stored` (None: a new cell), in canonical form.
-
-    cell_id: canonical id. Raises OperationRejected with `validation_failed`.
-    """
-
-    def invalid(problem: str) -> OperationRejected:
-        return OperationRejected("validation_failed", f"Cell {cell_id}: {problem}", [cell_id])
-
-    if not isinstance(data, dict):
-        raise invalid("data must be an object.")
-    if problem := _unstorable(data):
-        raise invalid(problem)
-    if "id" in data and canonical_id(data["id"]) != cell_id:
-        raise invalid("data.id must equal id.")
-    shape = data.get("shape", stored and stored.get("shape"))
-    shape = LEGACY_SHAPES.get(shape, shape) if isinstance(shape, str) else None
-    if shape is None or not (shape in NODE_SHAPES or shape == EDGE_SHAPE):
-        raise invalid("shape must be actor, process, store, security-boundary, text-box or flow.")
-    if stored is not None and is_edge(stored) != (shape == EDGE_SHAPE):
-        raise invalid("a node cannot become an edge, nor an edge a node.")
-    base = dict(stored or {})
-    over = dict(data)
-    try:
-        if shape != EDGE_SHAPE:
-            if "parent" not in over and {"position", "size", "attrs"} <= over.keys():
-                over["parent"] = None
-            _nest_geometry(base, {}, strict=False)
-            _nest_geometry(over, base, strict=True)
-            _merge_ports(over, base)
-        _check_known_keys(over)
-    except ValueError as error:
-        raise invalid(str(error)) from None
-    merged = {"id": cell_id, "shape": shape} | base | over | {"id": cell_id, "shape": shape}
-    for key in _OPTIONAL_KEYS:
-        if key in merged and merged[key] is None:
-            del merged[key]
-    if shape == EDGE_SHAPE and not ("source" in merged and "target" in merged):
-        raise invalid("an edge needs source and target.")
-    return merged
 
 
 def _entries(operation: object) -> Iterator[tuple[str, str, object]]:
@@ -190,124 +130,28 @@ def _write(cells: CellSet, cell_id: str, kind: str, data: object) -> dict[str, A
             raise OperationRejected("conflict_detected", f"Cell {cell_id} does not exist.", [cell_id])
         if len(cells) >= MAX_CELLS:
             raise OperationRejected("validation_failed", f"A diagram has at most {MAX_CELLS} cells.", [cell_id])
-    merged = merge_cell(cell_id, data, stored)
+    try:
+        merged = merged_cell(cell_id, data, stored)
+    except UnusableCell as problem:
+        raise OperationRejected("validation_failed", f"Cell {cell_id}: {problem}.", [cell_id]) from None
     cells.put(cell_id, merged)
     return {"id": cell_id, "operation": "add" if stored is None else "update", "data": merged}
 
 
 def _remove(cells: CellSet, cell_id: str) -> list[dict[str, Any]]:
-    stored = cells.get(cell_id)
-    effective: list[dict[str, Any]] = []
-    if stored is not None and not is_edge(stored):
-        detached: list[dict[str, Any]] = []
-        for other_id in cells.referrers(cell_id):
-            other = cells.get(other_id)
-            assert other is not None
-            if other_id == cell_id:
-                continue
-            if is_edge(other) and cell_id in ends(other):
-                cells.remove(other_id)
-                effective.append({"id": other_id, "operation": "remove"})
-            else:
-                freed = _without_reference(other, cell_id)
-                cells.put(other_id, freed)
-                detached.append({"id": other_id, "operation": "update", "data": freed})
-        effective += detached
-    cells.remove(cell_id)
-    effective.append({"id": cell_id, "operation": "remove"})
-    return effective
+    if cell_id not in cells:
+        return [_removal(cell_id)]
+    gone = dict.fromkeys(cells.ending_at(cell_id))
+    naming = dict.fromkeys(other for each in gone for other in cells.referrers(each) if other not in gone)
+    effective = [_removal(edge_id) for edge_id in gone if edge_id != cell_id]
+    for other_id in sorted(naming, key=cells.position):
+        freed = without_references(cells[other_id], gone)
+        cells.put(other_id, freed)
+        effective.append({"id": other_id, "operation": "update", "data": freed})
+    for each in gone:
+        cells.remove(each)
+    return [*effective, _removal(cell_id)]
 
 
-def _without_reference(cell: Cell, cell_id: str) -> Cell:
-    freed = dict(cell)
-    if isinstance(parent := freed.get("parent"), str) and parent.lower() == cell_id:
-        del freed["parent"]
-    if isinstance(children := freed.get("children"), list):
-        freed["children"] = [child for child in children if not (isinstance(child, str) and child.lower() == cell_id)]
-    return freed
-
-
-def _unstorable(data: Cell) -> str | None:
-    level: list[Any] = [data]
-    for _ in range(_MAX_DEPTH):
-        below: list[Any] = []
-        for value in level:
-            for item in value.values() if isinstance(value, dict) else value:
-                if isinstance(item, dict | list):
-                    below.append(item)
-                elif isinstance(item, float):
-                    if not math.isfinite(item):
-                        return "numbers must be finite."
-                elif isinstance(item, int) and not -(2**63) <= item < 2**63:
-                    return "integers must fit in 64 bits."
-        if not below:
-            return None
-        level = below
-    return f"data is nested more than {_MAX_DEPTH} levels deep."
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _nest_geometry(cell: Cell, base: Cell, *, strict: bool) -> None:
-    """Turns x, y, width and height into position and size; parts not given come from `base`."""
-    for key, axes in (("position", ("x", "y")), ("size", ("width", "height"))):
-        flat = {axis: cell.pop(axis) for axis in axes if axis in cell}
-        given = cell.get(key)
-        if not flat and (given is None or not strict):
-            continue
-        whole = given if isinstance(given, dict) else base.get(key)
-        if strict and not (given is None or isinstance(given, dict)):
-            raise ValueError(f"{key} must be an object.")
-        whole = dict(whole or {}) | flat
-        if not all(_is_number(whole.get(axis)) for axis in axes):
-            if strict:
-                raise ValueError(f"{key} needs the numbers {axes[0]} and {axes[1]}.")
-            continue
-        for axis in axes:
-            if strict and axis in MIN_SIZE:
-                whole[axis] = max(whole[axis], MIN_SIZE[axis])
-        cell[key] = whole
-
-
-def _merge_ports(over: Cell, base: Cell) -> None:
-    """Clients send ports as an array of items; what is stored and read has groups as well."""
-    ports = over.get("ports")
-    if isinstance(ports, list):
-        stored = base.get("ports")
-        if isinstance(stored, dict) and isinstance(stored.get("groups"), dict):
-            over["ports"] = stored | {"items": ports}
-        else:
-            del over["ports"]
-    elif ports is not None and not isinstance(ports, dict):
-        raise ValueError("ports must be an array or an object.")
-
-
-def _check_known_keys(over: Cell) -> None:
-    for key in _OBJECT_KEYS:
-        if over.get(key) is not None and not isinstance(over[key], dict):
-            raise ValueError(f"{key} must be an object.")
-    for key in _ARRAY_KEYS:
-        if over.get(key) is not None and not isinstance(over[key], list):
-            raise ValueError(f"{key} must be an array.")
-    if over.get("angle") is not None and not _is_number(over["angle"]):
-        raise ValueError("angle must be a number.")
-    for key in ("source", "target"):
-        if key in over:
-            end = over[key]
-            cell_id = canonical_id(end.get("cell")) if isinstance(end, dict) else None
-            if cell_id is None:
-                raise ValueError(f"{key} must be an object with the id of a cell.")
-            over[key] = end | {"cell": cell_id}
-    parent = over.get("parent")
-    if parent == "":
-        over["parent"] = None
-    elif parent is not None:
-        over["parent"] = canonical_id(parent)
-        if over["parent"] is None:
-            raise ValueError("parent must be the id of a cell.")
-    if children := over.get("children"):
-        over["children"] = [canonical_id(child) for child in children]
-        if None in over["children"]:
-            raise ValueError("children must be ids of cells.")
+def _removal(cell_id: str) -> dict[str, Any]:
+    return {"id": cell_id, "operation": "remove"}

@@ -37,6 +37,8 @@ diagrams = Table(
     Column("version", Integer, nullable=False),
     # Grows by exactly 1 with every change of the cells, whoever makes it.
     Column("update_vector", BigInteger, nullable=False, default=0),
+    # Of the JSON texts of its cells: maintained by whoever writes those.
+    Column("cells_bytes", BigInteger, nullable=False, server_default="0"),
     Column("created_at", UtcDateTime, nullable=False),
     Column("modified_at", UtcDateTime, nullable=False),
     Column("deleted_at", UtcDateTime),

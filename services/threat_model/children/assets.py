@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 from services.shared.sql_dialect import JsonBoolean, JsonOptional, JsonString, JsonTimestamp, JsonUuid, JsonVerbatim
 from services.threat_model.children.tables import assets
 from services.threat_model.models.scope import THREAT_MODEL
+from services.threat_model.resources import filters
 from services.threat_model.resources.bodies import Body, Description, Flag, Line128, Metadata, Name, default_for_null
 from services.threat_model.resources.declaration import InParent, Resource, Rules, Stored, Write
 
@@ -80,6 +81,7 @@ ASSETS = Resource(
     patch_body=AssetBody,
     read_only=("id", "created_at", "modified_at"),
     left_alone=frozenset({"metadata"}),
+    sort_keys={**filters.sort_keys(assets), "type": _c.type},
     default_order=(_c.created_at.desc(),),
     most_in_bulk=50,
     bulk_creates=True,

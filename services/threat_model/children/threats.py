@@ -57,6 +57,10 @@ STATUS_RANKS = {
 }
 """Known values and their order; other texts are accepted and sort before all."""
 
+_severity = documented_spelling(*SEVERITY_RANKS)
+_priority = documented_spelling(*PRIORITY_RANKS)
+_status = documented_spelling(*STATUS_RANKS)
+
 
 def _tenths(value: float) -> float:
     rounded = round(value, 1)
@@ -102,10 +106,10 @@ class ThreatBody(Body):
     ]
     severity: Annotated[
         Annotated[str, StringConstraints(max_length=50, pattern=r"^[^\x00-\x1f]*$")] | None,
-        AfterValidator(documented_spelling(*SEVERITY_RANKS)),
+        AfterValidator(_severity),
     ] = None
-    priority: Annotated[Line256 | None, AfterValidator(documented_spelling(*PRIORITY_RANKS))] = None
-    status: Annotated[Line256 | None, AfterValidator(documented_spelling(*STATUS_RANKS))] = None
+    priority: Annotated[Line256 | None, AfterValidator(_priority)] = None
+    status: Annotated[Line256 | None, AfterValidator(_status)] = None
     score: Score | None = None
     mitigated: Annotated[bool, default_for_null(lambda: False)] = False
     mitigation: Paragraphs1024 = None
@@ -192,7 +196,10 @@ THREATS = Resource(
     table=threats,
     scope=THREAT_MODEL,
     in_parent=InParent(embedded=True, counted_as="threat_count", cascades=True),
-    references=(Reference("diagram", ("diagram_id", "cell_id")),),
+    references=(
+        Reference("diagram", ("diagram_id", "cell_id")),
+        Reference("cell", ("cell_id",), within="diagram_id"),
+    ),
     members=_MEMBERS,
     list_members={name: value for name, value in _MEMBERS.items() if name != "metadata"},
     create_body=ThreatBody,
@@ -204,9 +211,9 @@ THREATS = Resource(
         "name": filters.contains(_c.name),
         "description": filters.contains(_c.description),
         "threat_type": filters.has_element(_c.threat_type),
-        "severity": filters.one_of(_c.severity),
-        "priority": filters.one_of(_c.priority),
-        "status": filters.one_of(_c.status),
+        "severity": filters.one_of(_c.severity, _severity),
+        "priority": filters.one_of(_c.priority, _priority),
+        "status": filters.one_of(_c.status, _status),
         "mitigated": filters.equals(_c.mitigated),
         "diagram_id": filters.identifier(_c.diagram_id),
         "cell_id": filters.identifier(_c.cell_id),
@@ -221,9 +228,7 @@ THREATS = Resource(
         "modified_before": filters.instant(filters.less(_c.modified_at)),
     },
     sort_keys={
-        "name": func.lower(_c.name),
-        "created_at": _c.created_at,
-        "modified_at": _c.modified_at,
+        **filters.sort_keys(threats),
         "severity": filters.rank(_c.severity, SEVERITY_RANKS),
         "priority": filters.rank(_c.priority, PRIORITY_RANKS),
         "status": filters.rank(_c.status, STATUS_RANKS),

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import Row, case, func, literal_column, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from services.shared.errors import conflict
+from services.shared.errors import conflict, payload_too_large
 from services.shared.sql_dialect import (
     JsonBoolean,
     JsonOptional,
@@ -21,9 +21,12 @@ from services.shared.sql_dialect import (
     json_array,
     json_object,
 )
-from services.threat_model.cells import rules
+from services.threat_model.cells import rows as cell_rows
+from services.threat_model.cells.normalisation import normalised_cells
 from services.threat_model.cells.tables import diagram_cells, diagrams
+from services.threat_model.limits import FULL_OF_CELLS, MAX_MODEL_CELLS_BYTES
 from services.threat_model.models.scope import THREAT_MODEL
+from services.threat_model.resources import filters
 from services.threat_model.resources.bodies import (
     Body,
     ClosedBody,
@@ -79,7 +82,7 @@ def _palette(colors: list[Color]) -> list[Color]:
 
 def _cells(cells: list[Any]) -> list[Any]:
     try:
-        return rules.check_cells(cells)
+        return normalised_cells(cells)
     except ValueError as error:
         raise PydanticCustomError("cells", "{problem}", {"problem": str(error)}) from None
 
@@ -125,8 +128,9 @@ class DiagramRules(Rules):
     """A session excludes REST writes; a change of cells advances the update vector by exactly 1."""
 
     def reads(self, members: frozenset[str]) -> Sequence[ColumnElement[Any]]:
-        """The session and the vector; the places of the cells when those may change."""
-        columns: list[ColumnElement[Any]] = [_c.session_id, _c.update_vector]
+        """The session, the vector and how large cells are; the places of the cells when those may change."""
+        columns: list[ColumnElement[Any]] = [_c.session_id, _c.update_vector, _c.cells_bytes]
+        columns.append(cell_rows.bytes_of_model(_c.threat_model_id).label("model_cells_bytes"))
         if "cells" in members:
             columns.append(_of_cells(JsonVerbatim(diagram_cells.c.position)).label("positions"))
         return columns
@@ -139,6 +143,11 @@ class DiagramRules(Rules):
         if row.session_id is not None and members != frozenset({"metadata"}):
             raise conflict("The diagram cannot be changed now: a collaboration session is active.")
 
+    def restore(self, row: Row[Any]) -> None:
+        """413 when the cells do not fit among those that the model has meanwhile."""
+        if row.cells_bytes + row.model_cells_bytes > MAX_MODEL_CELLS_BYTES:
+            raise payload_too_large(FULL_OF_CELLS)
+
     def store(self, write: Write) -> Stored:
         """Cells go to their rows, an image without a vector gets that of the diagram."""
         columns = dict(write.values)
@@ -149,10 +158,18 @@ class DiagramRules(Rules):
             return Stored(columns)
         vector = row.update_vector
         remembered = {}
+        gone: list[str] = []
         if "cells" in columns:
             cells, stored = columns.pop("cells"), write.before["cells"]
             positions = orjson.loads(row.positions)
-            if rest_writes.replace_cells(write.connection, row.id, vector + 1, stored, positions, cells):
+            replaced = rest_writes.replace_cells(write.connection, row.id, vector + 1, stored, positions, cells)
+            if replaced is not None:
+                gone = replaced.gone
+                columns["cells_bytes"] = row.cells_bytes + replaced.growth
+                if replaced.growth > 0 and columns["cells_bytes"] > cell_rows.most_bytes(
+                    row.cells_bytes, row.model_cells_bytes
+                ):
+                    raise payload_too_large(FULL_OF_CELLS)
                 remembered["update_vector"] = vector
                 vector += 1
                 columns["update_vector"] = vector
@@ -164,7 +181,7 @@ class DiagramRules(Rules):
                 columns["image_update_vector"] = vector
         if "color_palette" in columns:
             columns["color_palette"] = columns["color_palette"] or None
-        return Stored(columns, remembered)
+        return Stored(columns, remembered, {"cell": gone})
 
 
 _c = diagrams.c
@@ -236,6 +253,7 @@ DIAGRAMS = Resource(
     left_alone=frozenset({"metadata"}),
     untold=frozenset({"cells"}),
     most_metadata=MOST_METADATA,
+    sort_keys=filters.sort_keys(diagrams),
     default_order=(_c.created_at.asc(),),
     rules=DiagramRules(),
 )

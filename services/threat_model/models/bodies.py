@@ -120,7 +120,7 @@ def roles_of(entries: Sequence[AuthorizationEntry], ids: Mapping[PrincipalName, 
 Authorization = Annotated[list[AuthorizationEntry], Field(max_length=1000), AfterValidator(_once)]
 
 _known_framework = documented_spelling(*FRAMEWORKS)
-_known_status = documented_spelling(*STATUSES)
+known_status = documented_spelling(*STATUSES)
 
 Framework = Annotated[
     str,
@@ -131,7 +131,7 @@ Framework = Annotated[
 Status = Annotated[
     str,
     StringConstraints(max_length=128, pattern=r"^[^\x00-\x1f]*$"),
-    AfterValidator(lambda value: _known_status(value) or DEFAULT_STATUS),
+    AfterValidator(lambda value: known_status(value) or DEFAULT_STATUS),
     default_for_null(lambda: DEFAULT_STATUS),
 ]
 

@@ -9,6 +9,7 @@ from services.threat_model.models.filters import FILTERS
 from services.threat_model.models.rules import PEOPLE, ThreatModelRules
 from services.threat_model.models.scope import THREAT_MODEL
 from services.threat_model.people.copies import Principals
+from services.threat_model.resources import filters
 from services.threat_model.resources.declaration import Resource
 from services.threat_model.resources.embedding import embedded
 
@@ -29,6 +30,7 @@ def threat_model(children: Sequence[Resource], people: Principals) -> Resource:
         replace_body=ThreatModelReplacement,
         patch_body=PatchedThreatModel,
         filters=FILTERS,
+        sort_keys={**filters.sort_keys(threat_models), "status": threat_models.c.status},
         default_order=(threat_models.c.created_at.desc(),),
         left_alone=frozenset({"metadata", "authorization"}),
         together=PEOPLE,

@@ -6,6 +6,7 @@ from sqlalchemy import BindParameter, ColumnElement, Text, and_, or_
 
 from services.shared.errors import invalid_input
 from services.threat_model.access.tables import threat_models
+from services.threat_model.models.bodies import known_status
 from services.threat_model.people.names import name_or_email
 from services.threat_model.resources import filters
 from services.threat_model.resources.filters import Filter, Filters, instant
@@ -44,6 +45,6 @@ FILTERS: Filters = {
     "modified_before": instant(filters.at_most(_c.modified_at)),
     "status_updated_after": instant(filters.at_least(_c.status_updated)),
     "status_updated_before": instant(filters.at_most(_c.status_updated)),
-    "status": filters.one_of(_c.status),
+    "status": filters.one_of(_c.status, known_status),
     "security_reviewer": Filter(Text(), _reviewed, _reviewer),
 }

@@ -4,21 +4,25 @@ A resource is a kind of locked, versioned, audited row: a root that stands by it
 model, or a child of one. The engine knows none of them by name.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table
+from sqlalchemy import ColumnElement, Connection, Integer, Row, String, Table, func, literal_column
 
 from services.shared.errors import ApiError
 from services.shared.principal import Call
-from services.shared.sql_dialect import json_object
+from services.shared.sql_dialect import Json, json_object, octets
 from services.shared.uuids import uuid4
 from services.threat_model.audit.recording import ChangeType
 from services.threat_model.resources.bodies import Body
 from services.threat_model.resources.filters import Filters
+
+ROW_BYTES = 1024
+"""What the names and numbers of a row's document are taken for, in bytes."""
 
 Members = Mapping[str, Any]
 """Values of a document's members, as JSON data."""
@@ -59,10 +63,15 @@ class InParent:
 
 @dataclass(frozen=True)
 class Reference:
-    """Columns that are cleared when the row of another kind that the first of them names is deleted."""
+    """Columns that are cleared when the row of another kind that the first of them names is deleted.
+
+    within: for the kind of a part of rows, such as the cells of a diagram: the column with the id of the row
+    that the part belongs to, NULL when it is not said.
+    """
 
     kind: str
     columns: Sequence[str]
+    within: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +103,12 @@ class Write:
 @dataclass(frozen=True, slots=True)
 class Stored:
     """Columns to be written for a write's values. remembered: former values of members that change by
-    consequence, for the history.
+    consequence, for the history. gone: ids of the row's parts that are no more, by kind.
     """
 
     columns: dict[str, Any]
     remembered: Members = field(default_factory=dict)
+    gone: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 class Rules:
@@ -126,6 +136,9 @@ class Rules:
     def store(self, write: Write) -> Stored:
         """Column values, after storing what an existing row keeps outside itself."""
         return Stored(dict(write.values))
+
+    def restore(self, row: Row[Any]) -> None:
+        """Refuses the restoration of a deleted row, locked, with the columns of `reads`."""
 
     def created(self, write: Write) -> None:
         """Stores what a new row keeps outside itself."""
@@ -196,6 +209,13 @@ class Resource:
         return json_object({**self.members, **self.embedded})
 
     @cached_property
+    def row_bytes(self) -> ColumnElement[int]:
+        """About how many bytes a row has in the document, as SQL: its texts, and its names and numbers."""
+        texts = [column for column in self.table.c if isinstance(column.type, String | Json)]
+        sizes = [func.coalesce(octets(column), literal_column("0")) for column in texts]
+        return reduce(add, sizes, literal_column(str(ROW_BYTES), Integer()))
+
+    @cached_property
     def list_item(self) -> ColumnElement[str]:
         """The document of a list item."""
         return json_object(self.list_members)
@@ -230,11 +250,22 @@ class Registry:
             return []
         return [child for child in self.resources if not child.is_root and child.scope.root is resource.table]
 
-    def referrers(self, resource: Resource) -> list[tuple[Resource, Reference]]:
-        """Kinds whose rows may name a row of this kind."""
+    def embedded_beside(self, resource: Resource) -> list[Resource]:
+        """Kinds of children, itself among them, that the root of an embedded kind of children embeds."""
+        if resource.in_parent is None or not resource.in_parent.embedded:
+            return []
         return [
-            (other, reference)
-            for other in self.resources
-            for reference in other.references
-            if reference.kind == resource.kind
+            each
+            for each in self.resources
+            if each.in_parent and each.in_parent.embedded and each.scope.root is resource.scope.root
         ]
+
+    def referrers(self, kind: str) -> list[tuple[Resource, Reference]]:
+        """Kinds whose rows may name a row, or a part of a row, of this kind."""
+        return [
+            (other, reference) for other in self.resources for reference in other.references if reference.kind == kind
+        ]
+
+    def parts(self, resource: Resource) -> set[str]:
+        """Kinds of parts of its rows that others may name."""
+        return {ref.kind for other in self.resources for ref in other.references if ref.within == resource.id_field}

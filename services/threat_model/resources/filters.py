@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from google.protobuf.message import Message
-from sqlalchemy import BindParameter, ColumnElement, Text, bindparam, case, func, literal_column
+from sqlalchemy import BindParameter, ColumnElement, Table, Text, bindparam, case, func, literal_column
 from sqlalchemy.types import TypeEngine
 
 from services.shared import rfc3339
@@ -64,10 +64,12 @@ def like_pattern(value: str) -> str:
     return f"%{escaped}%"
 
 
-def one_of(column: ColumnElement[Any]) -> Filter:
-    """The text equals one of the values, in any case."""
+def one_of(column: ColumnElement[Any], spelling: Callable[[str], str | None]) -> Filter:
+    """The text equals one of the values, in any case. spelling: as which a value is stored."""
     return Filter(
-        TextList(), lambda values: is_one_of(func.lower(column), values), lambda values: [v.lower() for v in values]
+        TextList(),
+        lambda values: is_one_of(func.lower(column), values),
+        lambda values: [(spelling(value) or value).lower() for value in values],
     )
 
 
@@ -124,6 +126,12 @@ def rank(column: ColumnElement[Any], order: Mapping[str, int]) -> ColumnElement[
         (func.lower(column) == literal_column(f"'{value}'"), literal_column(str(r))) for value, r in order.items()
     ]
     return case(*ranks, else_=literal_column("-1"))
+
+
+def sort_keys(table: Table) -> dict[str, ColumnElement[Any]]:
+    """The sort keys that every list has."""
+    c = table.c
+    return {"name": func.lower(c.name), "alias": c.alias, "created_at": c.created_at, "modified_at": c.modified_at}
 
 
 Sort = tuple[str, bool]

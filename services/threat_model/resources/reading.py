@@ -9,7 +9,7 @@ from services.shared.database import Database
 from services.shared.errors import forbidden
 from services.shared.principal import Call
 from services.shared.rpc import Reply
-from services.threat_model.resources import filters, preconditions
+from services.threat_model.resources import bounds, filters, preconditions
 from services.threat_model.resources.requests import PageRequest, row_id_of, target_of, text
 from services.threat_model.resources.rows import Rows
 
@@ -44,6 +44,7 @@ class Reading:
             call.require(row.role)
             if include_deleted and row.role != OWNER and not call.caller.is_administrator:
                 raise forbidden("Only an owner or an administrator may list what was deleted.")
+        bounds.require_deliverable(row.page)
         return Reply(
             b'{"%b":%b,"total":%d,"limit":%d,"offset":%d}'
             % (resource.plural.encode(), row.page.encode(), row.total, page.limit, page.offset)
@@ -59,4 +60,5 @@ class Reading:
         call.require(row.role)
         if row.version is None:
             raise self._resource.missing()
+        bounds.require_deliverable(row.answer)
         return Reply(row.answer.encode(), headers=[preconditions.entity_tag(row.version)])

@@ -16,9 +16,10 @@ from services.shared.principal import Call
 from services.threat_model.access import roles
 from services.threat_model.audit import recording
 from services.threat_model.audit.recording import Change, ChangeType
+from services.threat_model.resources import bounds
 from services.threat_model.resources.aliases import next_aliases
 from services.threat_model.resources.cascades import Cascades
-from services.threat_model.resources.declaration import Members, Registry, Resource, Write
+from services.threat_model.resources.declaration import ROW_BYTES, Members, Registry, Resource, Write
 from services.threat_model.resources.statements import METADATA, Statements
 
 Answer = Literal["document", "metadata"]
@@ -55,14 +56,16 @@ class Rows:
 
     def __init__(self, resource: Resource, registry: Registry) -> None:
         self.resource = resource
-        self.statements = Statements(resource)
+        self.statements = Statements(resource, registry)
         self._cascades = Cascades(resource, registry)
         self._references = {column for reference in resource.references for column in reference.columns}
-        self._is_referred_to = bool(registry.referrers(resource))
+        self._is_referred_to = bool(registry.referrers(resource.kind))
 
     def members_with(self, members: Iterable[str]) -> frozenset[str]:
-        """The members to be read for a write of these."""
+        """The members to be read for a write of these; "" stands for all of them."""
         wanted = set(members)
+        if "" in wanted:
+            return frozenset(self.resource.members)
         if wanted & self.resource.together:
             wanted |= self.resource.together
         return frozenset(wanted & self.resource.members.keys())
@@ -117,12 +120,13 @@ class Rows:
             target.call.require(row.role)
         return [found[row_id] for row_id in row_ids]
 
-    def require_root(self, connection: Connection, target: Target, statement: Any) -> None:
-        """Raises ApiError 404 when the root is missing, 403 when the caller's role on it is not enough."""
-        root = connection.execute(statement, target.parameters()).one_or_none()
+    def require_root(self, connection: Connection, target: Target, statement: Any) -> Row[Any]:
+        """The root. Raises ApiError 404 when it is missing, 403 when the caller's role on it is not enough."""
+        root: Row[Any] | None = connection.execute(statement, target.parameters()).one_or_none()
         if root is None:
             raise self.resource.scope.missing()
         target.call.require(root.role)
+        return root
 
     def change(
         self,
@@ -136,6 +140,7 @@ class Rows:
         """Sets members of locked rows; the answers, JSON texts, by id."""
         answers = {}
         changes = []
+        growth = 0
         for revision in revisions:
             row = revision.row
             before = orjson.loads(row.document)
@@ -148,6 +153,12 @@ class Rows:
             columns = stored.columns | {"row_id": row.id, "version": version, "modified_at": now}
             answers[row.id] = statement.scalar(connection, columns, row.id)
             told = {name: value for name, value in revision.values.items() if name not in self.resource.untold}
+            growth += bounds.size(told) - bounds.size({name: before.get(name) for name in told})
+            bounds.require_room(row, growth)
+            bounds.require_deliverable(answers[row.id])
+            changes += self._cascades.forget_parts(
+                connection, target.call.caller, target.scope_id, row.id, stored.gone, now
+            )
             lost = recording.changed_members(before, told) | dict(stored.remembered)
             changes.append(self._changed(target, change_type, row.id, version, now, lost, before, told))
         if changes:
@@ -160,7 +171,8 @@ class Rows:
         """New rows, their members by id; the documents by id, in order."""
         resource = self.resource
         if not resource.is_root:
-            self.require_root(connection, target, self.statements.share_root)
+            root = self.require_root(connection, target, self.statements.share_root)
+            bounds.require_room(root, sum(ROW_BYTES + bounds.size(values) for values in drafts.values()))
         writes = [
             Write(connection, target.call, "created", target.scope_id or id_, id_, None, {}, values, prepared, now)
             for id_, values in drafts.items()
@@ -201,11 +213,14 @@ class Rows:
 
     def restore(self, connection: Connection, target: Target, row: Row[Any], now: datetime) -> str:
         """Takes a deletion back, and that of what was deleted with it; the document."""
+        self.resource.rules.restore(row)
+        bounds.require_room(row, row.row_bytes)
         changes = self._cascades.restore(connection, target.call.caller, row, now)
         version = row.version + 1
         changes.append(self._changed(target, "restored", row.id, version, now, {}, {}, {}))
         columns = {"row_id": row.id, "deleted_at": None, "version": version, "modified_at": now}
         document: str = self.statements.answering_document.scalar(connection, columns, row.id)
+        bounds.require_deliverable(document)
         recording.record(connection, changes)
         return document
 

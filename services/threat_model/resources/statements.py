@@ -3,11 +3,25 @@
 The order of locks, for everybody: the root; then rows by kind, in the order of the registry; then by id.
 """
 
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
+from functools import lru_cache, reduce
+from operator import add
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, FromClause, Integer, ScalarSelect, Select, Table, and_, bindparam, func, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Integer,
+    ScalarSelect,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    cast,
+    func,
+    select,
+)
 from sqlalchemy.sql.visitors import iterate
 
 from services.shared.sql_dialect import (
@@ -21,7 +35,7 @@ from services.shared.sql_dialect import (
     json_object,
 )
 from services.threat_model.resources import filters
-from services.threat_model.resources.declaration import Resource
+from services.threat_model.resources.declaration import Registry, Resource, Scope
 
 SCOPE_ID = bindparam("scope_id", type_=UuidText)
 ROW_ID = bindparam("row_id", type_=UuidText)
@@ -33,13 +47,14 @@ METADATA = "metadata"
 class Statements:
     """Parameters: `scope_id` of the root, `row_id` or `row_ids`, and the ids that count for the caller."""
 
-    def __init__(self, resource: Resource) -> None:
+    def __init__(self, resource: Resource, registry: Registry) -> None:
         table, scope = resource.table, resource.scope
         self._resource = resource
+        self._embedded_bytes = _embedded_bytes(scope, registry.embedded_beside(resource))
         self._role = scope.role.label("role")
         self._live_root = (scope.root.c.id == SCOPE_ID, scope.live)
         self.root = select(self._role).where(*self._live_root)
-        self.share_root = self.root.with_for_update(read=True, of=scope.root)
+        self.share_root = self.root.add_columns(*self._embedded_bytes).with_for_update(read=True, of=scope.root)
         self.lock = lru_cache(maxsize=64)(self._lock)
         self.page = lru_cache(maxsize=256)(self._page)
         self.read = lru_cache(maxsize=64)(self._read)
@@ -100,6 +115,8 @@ class Statements:
                 *_versions(table, "version", "read_version"),
                 table.c.deleted_at,
                 document.label("document"),
+                *(self._embedded_bytes if members or deleted else ()),
+                *((resource.row_bytes.label("row_bytes"),) if deleted else ()),
                 *resource.rules.reads(members),
             )
             .select_from(self._source)
@@ -152,6 +169,17 @@ def _versions(table: Table, present: str, read: str) -> tuple[ColumnElement[int]
     again = table.alias(f"{table.name}_read")
     begun = select(again.c.version).where(again.c.id == table.c.id).correlate(table).scalar_subquery()
     return table.c.version.label(present), begun.label(read)
+
+
+def _embedded_bytes(scope: Scope, children: Sequence[Resource]) -> list[ColumnElement[int]]:
+    """Bytes of the live children that a root embeds, as a column; none for what no root embeds."""
+    totals: list[ColumnElement[int]] = []
+    for child in children:
+        table = child.table
+        total = cast(func.coalesce(func.sum(child.row_bytes), 0), BigInteger)
+        live = (table.c[scope.id_field] == scope.root.c.id, table.c.deleted_at.is_(None))
+        totals.append(select(total).where(*live).correlate(scope.root).scalar_subquery())
+    return [reduce(add, totals).label("embedded_bytes")] if totals else []
 
 
 def _looks_elsewhere(expression: ColumnElement[Any]) -> bool:

@@ -8,8 +8,9 @@ from services.shared.principal import Call
 from services.shared.rpc import Handler
 from services.shared.sql_dialect import JsonVerbatim, UuidList, is_one_of, json_array
 from services.threat_model.access.tables import threat_model_access, threat_models
-from services.threat_model.cells.operations import canonical_id
+from services.threat_model.cells.normalisation import canonical_id
 from services.threat_model.cells.tables import diagram_cells, diagrams
+from services.threat_model.resources.cascades import References
 from services.threat_model.sequencer import operation_log, sessions
 from services.threat_model.sequencer.commit import access_ids, commit_operations, roles_of
 from tmi.threat_model.v1 import sequencer_pb2 as messages
@@ -50,8 +51,10 @@ _ACCESS = (
 class Sequencer:
     """Handlers of tmi.threat_model.v1.Sequencer."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, references: References) -> None:
+        """references: to cells."""
         self._database = database
+        self._references = references
 
     def handlers(self) -> dict[str, Handler]:
         """Handlers by RPC name."""
@@ -125,7 +128,9 @@ class Sequencer:
         """Commits a group of operations. Raises ApiError 400."""
         diagram_id, session_id = _id(request.diagram_id), _id(request.session_id)
         return self._database.write(
-            lambda connection: commit_operations(connection, diagram_id, session_id, request.operations)
+            lambda connection: commit_operations(
+                connection, diagram_id, session_id, request.operations, self._references
+            )
         )
 
     def read_operations(self, request: messages.ReadOperationsRequest, _call: Call) -> messages.ReadOperationsResponse:

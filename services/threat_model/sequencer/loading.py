@@ -1,24 +1,17 @@
 """The cell rows that a group of operations needs: as a CellSet, and which of them it changed.
 
-Only the cells that the group names are loaded, so an edit costs what it touches. The removal of a
-node is the exception: whatever refers to the node must be found, and the whole diagram is loaded.
+Only the cells that the group names are loaded, so an edit costs what it touches. A removal is the
+exception: whatever names the cell must be found, and the whole diagram is loaded.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import orjson
-from sqlalchemy import Connection, bindparam, select
 
 from services.threat_model.cells import inverses
 from services.threat_model.cells.cell_set import Cell, CellSet
 from services.threat_model.cells.inverses import Row, Rows
-from services.threat_model.cells.operations import is_edge
-from services.threat_model.cells.tables import diagram_cells
-
-_rows = diagram_cells.c
-
-_LOAD_ALL = select(_rows.cell_id, _rows.position, _rows.data).where(_rows.diagram_id == bindparam("of_diagram_id"))
 
 
 @dataclass(slots=True)
@@ -41,29 +34,15 @@ def loaded_cells(rows: Iterable[tuple[str, int, str]], number_of_cells: int = 0)
     )
 
 
-def need_all(named: Iterable[Mapping[str, set[str]]], cells: CellSet) -> bool:
-    """True when operations that name these cells (id -> kinds of entries) need cells they do not name."""
-    kinds: dict[str, set[str]] = {}
-    for operation in named:
-        for cell_id, those in operation.items():
-            kinds.setdefault(cell_id, set()).update(those)
-    for cell_id, those in kinds.items():
-        if "remove" in those:
-            cell = cells.get(cell_id)
-            if "add" in those if cell is None else not is_edge(cell):
-                return True
-    return False
-
-
-def load_all(connection: Connection, diagram_id: str) -> LoadedCells:
-    """All cells of the diagram."""
-    return loaded_cells(tuple(row) for row in connection.execute(_LOAD_ALL, {"of_diagram_id": diagram_id}))
-
-
 def changes(loaded: LoadedCells) -> Rows:
     """The cells that differ from what was loaded, as they are now."""
     now = {cell_id: _row(loaded.cells.placed(cell_id)) for cell_id in loaded.cells.touched}
     return {cell_id: row for cell_id, row in now.items() if row != loaded.stored.get(cell_id)}
+
+
+def last_removed(cells: CellSet) -> list[str]:
+    """Ids of the cells that went with the operation that was applied last."""
+    return [cell_id for cell_id, placed in cells.before.items() if placed is not None and cell_id not in cells]
 
 
 def last_inverse(cells: CellSet) -> str:

@@ -1,7 +1,7 @@
 """A REST write of a diagram's cells: all of them, in order. It has its number and its row in the log as well."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
@@ -9,27 +9,41 @@ from services.shared import rfc3339
 from services.shared.sql_dialect import WriteTogether
 from services.threat_model.cells import inverses
 from services.threat_model.cells import rows as cell_rows
+from services.threat_model.cells.cell_set import Cell, CellSet, without_references
 from services.threat_model.sequencer import operation_log
 
 _WRITE = WriteTogether(*cell_rows.WRITES, operation_log.APPEND_REST_WRITE)
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """What a write of cells did: ids of those that are gone, and by how many bytes the others grew."""
+
+    gone: list[str]
+    growth: int
 
 
 def replace_cells(
     connection: Connection,
     diagram_id: str,
     update_vector: int,
-    stored: Sequence[dict[str, Any]],
+    stored: Sequence[Cell],
     positions: Sequence[int],
-    cells: Sequence[dict[str, Any]],
-) -> bool:
-    """Makes `cells` the diagram's cells, in one statement on PostgreSQL; True when that changed anything.
+    cells: Sequence[Cell],
+) -> Replaced | None:
+    """Makes `cells` the diagram's cells, in one statement on PostgreSQL; None when that changed nothing.
 
-    The caller holds the lock on the diagram's row and writes its vector. update_vector: the number of this
-    write if it changes anything. stored, positions: the present cells in order. Raises ApiError 400.
+    A cell that is left out takes with it the edges that end at it, and its name in `parent` and `children`
+    of others. The caller holds the lock on the diagram's row and writes
+    its vector. update_vector: the number of this write if it changes anything. stored, positions: the present
+    cells in order.
     """
+    given = {cell["id"] for cell in cells}
+    if gone := [cell["id"] for cell in stored if cell["id"] not in given]:
+        cells = _detached(cells, gone)
     after, before = cell_rows.replacement(stored, positions, cells)
     if not after:
-        return False
+        return None
     _WRITE.execute(
         connection,
         {
@@ -37,4 +51,15 @@ def replace_cells(
             **operation_log.rest_write(diagram_id, update_vector, inverses.encode(before, after), rfc3339.now()),
         },
     )
-    return True
+    gone = [cell_id for cell_id, row in after.items() if row is None]
+    return Replaced(gone, cell_rows.size(after) - cell_rows.size(before))
+
+
+def _detached(cells: Sequence[Cell], gone: Sequence[str]) -> list[Cell]:
+    """The cells without what names those that are gone."""
+    present = CellSet((cell["id"], place, cell) for place, cell in enumerate(cells))
+    going = {cell_id for each in gone for cell_id in present.ending_at(each)}
+    naming = {cell_id for each in going for cell_id in present.referrers(each)}
+    return [
+        without_references(cell, going) if cell["id"] in naming else cell for cell in cells if cell["id"] not in going
+    ]

@@ -19,6 +19,7 @@ from services.threat_model.cells.tables import diagram_cells, diagrams
 from services.threat_model.people.tables import principals
 from services.threat_model.schema import SCHEMA
 from services.threat_model.sequencer.handlers import Sequencer
+from services.threat_model.service import CELL_REFERENCES
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1 import sequencer_pb2 as messages
 
@@ -69,7 +70,7 @@ class World:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.sequencer = Sequencer(database)
+        self.sequencer = Sequencer(database, CELL_REFERENCES)
         self.threat_model_id = str(uuid.uuid4())
         self.owner = self.new_principal("owner")
         now = rfc3339.now()

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from services.threat_model.cells.cell_set import Cell, CellSet
-from services.threat_model.cells.operations import MAX_CELLS, OperationRejected, apply_operation, fold, named_cells
+from services.threat_model.cells.operations import OperationRejected, apply_operation, fold, named_cells
+from services.threat_model.limits import MAX_CELLS
 
 A, B, C, D = (f"{digit * 8}-0000-4000-8000-{digit * 12}" for digit in "abcd")
 
@@ -199,6 +200,30 @@ def test_removing_a_node_removes_its_edges_and_says_so() -> None:
     effective = apply_operation(cells, patch(entry("remove", A)))
     assert effective == patch(entry("remove", C), entry("remove", A))
     assert cells.in_order() == [node(B), edge(D, B, B)]
+
+
+def test_what_names_a_removed_edge_forgets_it() -> None:
+    named = node(B, children=[A, C])
+    cells = cell_set(node(A), named, edge(C), edge(D, C, B))  # an edge may end at an edge
+    effective = apply_operation(cells, patch(entry("remove", C)))
+    freed = node(B, children=[A])
+    assert effective == patch(entry("remove", D), entry("update", B, freed), entry("remove", C))
+    assert cells.in_order() == [node(A), freed]
+
+
+def test_edges_that_end_at_edges_go_with_the_first_of_them_however_many() -> None:
+    ids = [f"00000000-0000-4000-8000-{number:012x}" for number in range(3000)]
+    chain = [edge(cell_id, end, A) for end, cell_id in zip([C, *ids], ids, strict=False)]
+    cells = cell_set(node(A), edge(C, ids[-1], A), *chain)  # a circle
+    apply_operation(cells, patch(entry("remove", C)))
+    assert cells.in_order() == [node(A)]
+
+
+def test_a_node_with_ends_is_no_edge() -> None:
+    stray = node(B, source={"cell": A})
+    cells = cell_set(node(A), stray)
+    assert apply_operation(cells, patch(entry("remove", A))) == patch(entry("remove", A))
+    assert cells.in_order() == [stray]
 
 
 def test_removing_an_edge_removes_nothing_else() -> None:

@@ -1,6 +1,7 @@
 import uuid
 from collections.abc import Callable
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import orjson
@@ -13,7 +14,8 @@ from services.shared.access import READER, WRITER
 from services.shared.database import Database
 from services.shared.errors import ApiError
 from services.threat_model.audit.tables import audit_entries, outbox
-from services.threat_model.cells.operations import MAX_CELLS, fold
+from services.threat_model.cells.operations import fold
+from services.threat_model.limits import MAX_CELLS
 from tests.threat_model.sequencer.conftest import World
 from tests.threat_model.sequencer.test_cells import A, B, C, D, edge, entry, node
 from tmi.threat_model.v1 import sequencer_pb2 as messages
@@ -409,35 +411,41 @@ def test_reading_what_is_not_there_is_404(world: World, deleted: str) -> None:
 # --- cost and crashes -------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("removes", [False, True])
 @pytest.mark.parametrize("size", [1, 10, 200])
 def test_the_number_of_statements_does_not_depend_on_the_size_of_the_group(
-    world: World, count_statements: Count, size: int
+    world: World, count_statements: Count, size: int, removes: bool
 ) -> None:
     session_id = world.open().session.session_id
-    stored, edges = new_ids(size), new_ids(size)
+    stored, edges = new_ids(size), new_ids(size if removes else 0)
     world.store_cells(*map(node, stored), *(edge(cell_id, A, B) for cell_id in edges))
     group = []
-    for cell_id, edge_id, new_id in zip(stored, edges, new_ids(size), strict=True):
+    for cell_id, edge_id, new_id in zip_longest(stored, edges, new_ids(size)):
         writer = world.new_principal("writer")
         world.grant(writer.user_id, WRITER)
-        entries = (entry("update", cell_id, {"z": 1}), entry("remove", edge_id), entry("add", new_id, node(new_id)))
+        entries = [entry("update", cell_id, {"z": 1}), entry("add", new_id, node(new_id))]
+        if removes:
+            entries.append(entry("remove", edge_id))
         group.append(world.operation(*entries, by=writer))
     answer: list[messages.CommitOperationsResponse] = []
     statements = count_statements(world.database, lambda: answer.append(world.commit(*group, session_id=session_id)))
     assert outcomes(answer[0]) == ["ACCEPTED"] * size
-    allowed = 3 if world.database.engine.name == "postgresql" else 7
+    allowed = (3 if world.database.engine.name == "postgresql" else 7) + (1 if removes else 0)
     assert len(statements) <= allowed, "\n".join(statements)
 
 
-def test_removing_a_node_costs_one_statement_more(world: World, count_statements: Count) -> None:
+def test_removing_cells_costs_one_statement_more(concurrent_world: World, count_statements: Count) -> None:
+    world = concurrent_world
     world.store_cells(node(A), edge(C), node(B))
     session_id = world.open().session.session_id
 
-    def statements(cell_id: str) -> int:
-        group = (world.operation(entry("remove", cell_id)), world.operation(entry("update", B, {"from": cell_id})))
-        return len(count_statements(world.database, lambda: world.commit(*group, session_id=session_id)))
+    def statements(*entries: dict[str, Any]) -> int:
+        operation = world.operation(*entries)
+        return len(count_statements(world.database, lambda: world.commit(operation, session_id=session_id)))
 
-    assert statements(C) + 1 == statements(A)
+    update = entry("update", B, {"z": 1})
+    assert statements(update) == statements(entry("remove", D), update) == 3
+    assert statements(entry("remove", C), update) == statements(entry("remove", A), update) == 4
 
 
 def test_reads_are_one_statement_each(world: World, count_statements: Count) -> None:

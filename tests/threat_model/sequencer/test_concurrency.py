@@ -188,7 +188,7 @@ def test_a_failure_between_any_two_statements_changes_nothing(world: World) -> N
     while fails_at(world, failures + 1, lambda: world.commit(*group, session_id=session_id)):
         failures += 1
         assert everything(world) == before
-    assert failures == (3 if world.database.engine.name == "postgresql" else 7)  # every statement of the group once
+    assert failures == (4 if world.database.engine.name == "postgresql" else 8)  # every statement of the group once
     assert world.cells() == [node(A, zIndex=1), node(B)]
     again = world.commit(*group, session_id=session_id)
     assert [result.outcome for result in again.results] == [REPEATED, REPEATED]

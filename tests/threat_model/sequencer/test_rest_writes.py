@@ -15,7 +15,7 @@ from services.threat_model.people.copies import Principals
 from services.threat_model.resources.binding import bind
 from services.threat_model.service import families
 from tests.threat_model.sequencer.conftest import World
-from tests.threat_model.sequencer.test_cells import A, B, entry, node
+from tests.threat_model.sequencer.test_cells import A, B, C, entry, node
 from tests.threat_model.sequencer.test_concurrency import in_threads
 from tmi.auth.v1.directory_pb2 import PrincipalQuery, PrincipalRecord
 from tmi.threat_model.v1 import diagrams_pb2, sequencer_pb2
@@ -65,6 +65,28 @@ def test_rest_reads_every_accepted_operation_with_its_vector_and_a_new_version(w
     assert after["cells"] == [node(B), node(A)] == orjson.loads(world.state().cells)
     assert after["update_vector"] == world.state().update_vector == 2
     assert after["version"] == before["version"] + 2
+
+
+def test_what_a_session_left_can_be_saved_by_rest(world: World) -> None:
+    odd = {
+        "shape": "edge",
+        "source": A.upper(),
+        "target": {"cell": B},
+        "labels": ["TLS"],
+        "attrs": {"line": {"targetMarker": {"name": ""}}, "text": {"fontSize": "14"}},
+        "connector": "wobble",
+        "data": {"_metadata": [{"key": "_originalStroke", "value": None}]},
+    }
+    opened = world.open().session
+    world.commit(
+        world.operation(entry("add", A, node(A, data={"_metadata": {"tier": "web"}}))),
+        world.operation(entry("add", B, {"shape": "store", "x": 1, "y": 2, "width": 3, "height": 4})),
+        world.operation(entry("add", C, odd)),
+    )
+    close(world, opened.session_id)
+    drawn = get(world)
+    assert len(drawn["cells"]) == 3
+    assert patch_cells(world, drawn["cells"])["update_vector"] == drawn["update_vector"] == 3
 
 
 def test_rest_writes_are_refused_during_a_session(world: World) -> None:

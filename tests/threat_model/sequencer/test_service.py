@@ -11,6 +11,7 @@ from services.shared.database import translate_database_error
 from services.shared.errors import from_rpc_error
 from services.threat_model.schema import CONSTRAINTS
 from services.threat_model.sequencer.handlers import Sequencer
+from services.threat_model.service import CELL_REFERENCES
 from tests.threat_model.sequencer.conftest import World
 from tests.threat_model.sequencer.test_cells import A, entry, node
 from tmi.threat_model.v1 import sequencer_pb2 as messages
@@ -21,7 +22,7 @@ from tmi.threat_model.v1.sequencer_pb2_grpc import SequencerStub
 def stub(concurrent_world: World) -> Iterator[SequencerStub]:
     server = grpc.server(ThreadPoolExecutor(4))
     service = messages.DESCRIPTOR.services_by_name["Sequencer"]
-    handlers = Sequencer(concurrent_world.database).handlers()
+    handlers = Sequencer(concurrent_world.database, CELL_REFERENCES).handlers()
     rpc.add_service(server, service, handlers, partial(translate_database_error, constraints=CONSTRAINTS))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
