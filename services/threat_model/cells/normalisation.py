@@ -16,6 +16,8 @@ from typing import Any
 
 import orjson
 
+from services.shared.errors import ApiError
+from services.shared.unicode_text import normalised_text
 from services.threat_model.cells.cell_set import EDGE_SHAPE, LEGACY_SHAPES, Cell, is_edge
 from services.threat_model.limits import MAX_CELL_BYTES, MAX_CELLS
 
@@ -24,7 +26,6 @@ MIN_SIZE = {"width": 40, "height": 30}
 MAX_DEPTH = 64
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _GEOMETRY = (("position", ("x", "y")), ("size", ("width", "height")))
 _OPTIONAL = ("attrs", "data", "labels", "vertices", "children", "position", "size", "angle", "ports", "parent")
 """Members of the contract whose null is the same as their absence."""
@@ -38,13 +39,14 @@ class UnusableCell(ValueError):
 
 
 def stored_text(text: str) -> str:
-    """A text of a cell as it is stored. Every string and every member name passes here, at both doors.
+    """A text of a cell as it is stored: every string and every member name passes here, at both doors.
 
-    Raises UnusableCell for a text that must not be stored.
+    The gateway has applied the same rules already, to what comes from clients. Raises UnusableCell.
     """
-    if _CONTROL.search(text):
-        raise UnusableCell("", "must not contain control characters")
-    return text
+    try:
+        return normalised_text(text)
+    except ApiError as error:
+        raise UnusableCell("", f"must not be stored: {error.message.rstrip('.')}") from None
 
 
 def normalised_cells(cells: list[Any]) -> list[Cell]:
@@ -128,7 +130,10 @@ def _clean(value: Any, depth: int) -> Any:
             raise UnusableCell("", f"must not be nested more than {MAX_DEPTH} levels deep")
         if isinstance(value, list):
             return [_clean(item, depth - 1) for item in value]
-        return {_clean(name, depth): _clean(item, depth - 1) for name, item in value.items()}
+        members = {_clean(name, depth): _clean(item, depth - 1) for name, item in value.items()}
+        if len(members) < len(value):
+            raise UnusableCell("", "must not name a member twice")
+        return members
     if isinstance(value, float) and not math.isfinite(value):
         raise UnusableCell("", "must not have numbers that are not finite")
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
