@@ -219,10 +219,11 @@ def serving(
     database: Database, directory: PrincipalDirectory, *, require_if_match: bool = False
 ) -> Iterator[grpc.Channel]:
     """The service on a free port of this machine."""
-    server = grpc.server(ThreadPoolExecutor(8), options=SERVER_OPTIONS)
-    add_services(server, database, directory, require_if_match=require_if_match)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    with grpc.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS) as channel:
-        yield channel
-    server.stop(0).wait()
+    with ThreadPoolExecutor(8) as pool:  # a handler that outlives its call gives its connection back before the end
+        server = grpc.server(pool, options=SERVER_OPTIONS)
+        add_services(server, database, directory, require_if_match=require_if_match)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with grpc.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS) as channel:
+            yield channel
+        server.stop(0).wait()

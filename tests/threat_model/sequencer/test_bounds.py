@@ -145,7 +145,7 @@ def test_operations_are_bounded_as_a_whole_only() -> None:
 def test_the_migration_counts_the_cells_that_are_there(database: Database, tmp_path: Path) -> None:
     older = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, older)
-    (older / "versions" / "0005_cells_bytes.py").unlink()
+    (older / "versions" / "0004_cells_bytes.py").unlink()
     url = database.engine.url
     if database.engine.name == "sqlite":
         old = Database(f"sqlite:///{tmp_path / 'old.db'}", SCHEMA)

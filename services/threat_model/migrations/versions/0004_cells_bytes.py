@@ -5,7 +5,7 @@ from alembic import op
 
 from services.shared.sql_dialect import is_postgresql, octets
 
-revision = "0005"
+revision = "0004"
 down_revision = "0003"
 
 SCHEMA = "threat_model"
