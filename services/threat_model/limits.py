@@ -17,6 +17,9 @@ MAX_CELL_BYTES = 256 * 1024
 MAX_OPERATION_BYTES = 2 * _MIB
 """JSON text of what an operation does: it has the whole cells, which the request may only name."""
 
+MAX_READ_BYTES = 8 * _MIB
+"""Operations that are read from the log at once, the last of which may go beyond it."""
+
 MAX_DIAGRAM_BYTES = 4 * _MIB + _MIB // 2
 """JSON texts of a diagram's cells. With all else that a GET answers of it they fit into the body of a PUT."""
 

@@ -10,12 +10,13 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from services.shared.errors import not_found
-from services.shared.sql_dialect import InsertRows
+from services.shared.sql_dialect import InsertRows, octets
 from services.threat_model.access.tables import threat_models
 from services.threat_model.cells.tables import diagrams
+from services.threat_model.limits import MAX_READ_BYTES
 from services.threat_model.sequencer.tables import diagram_operations
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import CommittedOperation, ReadOperationsResponse
@@ -26,22 +27,36 @@ _log = diagram_operations.c
 
 _COMMITTED = (_log.update_vector, _log.operation_id, _log.socket_id, _log.initiating_user, _log.operation)
 
+_size = octets(_log.operation)
+_later = (
+    select(
+        _log.diagram_id, *_COMMITTED, (func.sum(_size).over(order_by=_log.update_vector) - _size).label("bytes_before")
+    )
+    .where(
+        _log.diagram_id == bindparam("diagram_id", type_=_log.diagram_id.type),
+        _log.update_vector > bindparam("after_vector"),
+        _log.operation.is_not(None),
+    )
+    .order_by(_log.update_vector)
+    .limit(bindparam("row_limit"))
+    .subquery("later")
+)
 # One statement, so that the vector and the entries are of one moment.
 _READ = (
-    select(diagrams.c.update_vector.label("current_vector"), diagrams.c.session_id, *_COMMITTED)
+    select(
+        diagrams.c.update_vector.label("current_vector"),
+        diagrams.c.session_id,
+        *(_later.c[column.name] for column in _COMMITTED),
+    )
     .select_from(
         diagrams.join(threat_models).outerjoin(
-            diagram_operations,
-            (_log.diagram_id == diagrams.c.id)
-            & (_log.update_vector > bindparam("after_vector"))
-            & _log.operation.is_not(None),
+            _later, (_later.c.diagram_id == diagrams.c.id) & (_later.c.bytes_before < bindparam("most_bytes"))
         )
     )
     .where(
         diagrams.c.id == bindparam("diagram_id"), diagrams.c.deleted_at.is_(None), threat_models.c.deleted_at.is_(None)
     )
-    .order_by(_log.update_vector)
-    .limit(bindparam("row_limit"))
+    .order_by(_later.c.update_vector)
 )
 
 _REMOVALS = (
@@ -104,17 +119,20 @@ def rest_write(diagram_id: str, update_vector: int, inverse: str, at: datetime) 
 
 
 def read(connection: Connection, diagram_id: str, after_vector: int, limit: int) -> ReadOperationsResponse:
-    """At most `limit` (0: 1000) operations after a vector, oldest first.
+    """At most `limit` (0: 1000) operations after a vector, oldest first; fewer when they are large.
 
     `complete` is false, and there are no operations, when one in that range is not in the log or
     the vector lies ahead of the diagram's. Raises ApiError 404.
     """
     limit = limit if 0 < limit < DEFAULT_LIMIT else DEFAULT_LIMIT
-    rows = connection.execute(_READ, {"diagram_id": diagram_id, "after_vector": after_vector, "row_limit": limit}).all()
+    parameters = {"diagram_id": diagram_id, "after_vector": after_vector, "row_limit": limit}
+    rows = connection.execute(_READ, parameters | {"most_bytes": MAX_READ_BYTES}).all()
     if not rows:
         raise not_found("The diagram does not exist.")
     current: int = rows[0].current_vector
     operations = [committed_operation(*row[2:]) for row in rows if row.update_vector is not None]
+    if sum(len(operation.operation) for operation in operations) >= MAX_READ_BYTES:
+        limit = len(operations)
     wanted = range(after_vector + 1, min(current, after_vector + limit) + 1)
     complete = after_vector <= current and [operation.update_vector for operation in operations] == list(wanted)
     return ReadOperationsResponse(

@@ -18,7 +18,7 @@ from services.threat_model.cells.operations import OperationRejected, apply_oper
 from services.threat_model.cells.tables import diagram_cells, diagrams
 from services.threat_model.limits import MAX_DIAGRAM_BYTES, MAX_MODEL_CELLS_BYTES, MAX_OPERATION_BYTES
 from services.threat_model.schema import SCHEMA
-from services.threat_model.sequencer import commit
+from services.threat_model.sequencer import commit, operation_log
 from tests.threat_model.sequencer.conftest import MIGRATIONS, World
 from tests.threat_model.sequencer.test_cells import A, B, C, edge, entry, node, patch
 from tests.threat_model.sequencer.test_cells_properties import sensible
@@ -132,6 +132,24 @@ def test_the_answer_to_a_group_is_bounded_before_its_commit(world: World, monkey
     assert outcomes(response) == ["ACCEPTED", "ACCEPTED", "REJECTED", "REJECTED"]
     assert response.update_vector == 2
     assert outcomes(world.commit(*group[2:])) == ["ACCEPTED", "ACCEPTED"]
+
+
+def test_the_log_is_read_in_parts_that_can_be_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.commit(*(world.operation(entry("add", id_, node(id_, text="é" * 500))) for id_ in new_ids(7)))
+    (first, *_) = world.read(0).operations
+    monkeypatch.setattr(operation_log, "MAX_READ_BYTES", 2 * len(first.operation) + 1)
+    read: list[int] = []
+    while len(read) < 7:
+        part = world.read(len(read))
+        assert (part.complete, part.update_vector) == (True, 7)
+        assert len(part.operations) == min(3, 7 - len(read))
+        read += [operation.update_vector for operation in part.operations]
+    assert read == [1, 2, 3, 4, 5, 6, 7]
+    assert len(world.read(0, limit=2).operations) == 2
+    monkeypatch.setattr(operation_log, "MAX_READ_BYTES", 1)
+    assert [operation.update_vector for operation in world.read(3).operations] == [4]
+    world.set_diagram(update_vector=9)
+    assert not world.read(7).complete
 
 
 def test_operations_are_bounded_as_a_whole_only() -> None:
