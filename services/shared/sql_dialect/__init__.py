@@ -10,6 +10,7 @@ from services.shared.sql_dialect.columns import (
     is_one_of,
     json_array_contains_any,
 )
+from services.shared.sql_dialect.disk import has_room, is_disk_full
 from services.shared.sql_dialect.json_text import (
     JsonBoolean,
     JsonOptional,
@@ -54,7 +55,9 @@ __all__ = [
     "WriteReturning",
     "WriteTogether",
     "advisory_lock",
+    "has_room",
     "insert",
+    "is_disk_full",
     "is_lock_timeout",
     "is_one_of",
     "is_postgresql",
