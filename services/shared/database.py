@@ -37,14 +37,17 @@ _PATIENCE_SECONDS = 1.0
 
 
 def normalise(url: str) -> URL:
-    """SQLAlchemy URL for the schemes of the configuration guide. Raises ValueError for others."""
+    """SQLAlchemy URL for the supported engines. Raises ValueError, which names them, for others."""
     parsed = make_url(url)
     name = parsed.get_backend_name()
     if name in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
     if name in ("sqlite", "sqlite3"):
         return parsed.set(drivername="sqlite+pysqlite")
-    raise ValueError(f"unsupported database scheme {name!r}")
+    raise ValueError(
+        f"unsupported database scheme {name!r}: supported are PostgreSQL (postgresql://host/name) for production and"
+        " SQLite (sqlite:///path/to/file) for one machine"
+    )
 
 
 def service_metadata(schema: str) -> MetaData:
