@@ -10,7 +10,6 @@ from typing import Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from sqlalchemy import text
 
 from services.health.components import Level, Probe, Snapshot, nothing_known
 from services.shared import redis_connection
@@ -23,6 +22,10 @@ INTERVAL_SECONDS = 2.0
 IMPATIENT_INTERVAL_SECONDS = 0.3
 """While something is missing: recovery is seen soon."""
 TIMEOUT_SECONDS = 1.5
+
+
+class DiskFull(Exception):
+    """The database answers and can store nothing."""
 
 
 class Prober:
@@ -39,7 +42,7 @@ class Prober:
         self._database = Database(settings.database_url, "health", pool_size=1)
         self._redis = redis_connection.connect_async(settings.redis_url) if settings.redis_url else None
         self._stubs: dict[str, health_pb2_grpc.HealthAsyncStub] = {}
-        self._database_probe: asyncio.Task[None] | None = None
+        self._database_probe: asyncio.Task[bool] | None = None
         self._resources = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -75,25 +78,27 @@ class Prober:
     async def probe(self) -> Snapshot:
         """Probes everything at once."""
         names = [(name, address) for name, replicas in self._addresses.items() for address in replicas]
-        database, redis, *replicas = await asyncio.gather(
+        database, room, redis, *replicas = await asyncio.gather(
             _timed(self._ask_database),
+            _timed(self._ask_for_room),
             _timed(self._ask_redis),
             *(_timed(partial(self._ask_service, address)) for _, address in names),
         )
         services: dict[str, list[Probe]] = {name: [] for name in self._addresses}
         for (name, _), probe in zip(names, replicas, strict=True):
             services[name].append(probe)
-        return Snapshot(database, redis, services)
+        return Snapshot(database, room, redis, services)
 
-    async def _ask_database(self) -> None:
-        """A hanging server keeps its one thread; the next probe waits for the same answer."""
+    async def _ask_database(self) -> bool:
+        """Whether it has room. A hanging server keeps its one thread; the next probe waits for the same answer."""
         if self._database_probe is None or self._database_probe.done():
-            self._database_probe = asyncio.create_task(asyncio.to_thread(self._select_one))
+            self._database_probe = asyncio.create_task(asyncio.to_thread(self._database.has_room))
             self._database_probe.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.shield(self._database_probe)
+        return await asyncio.shield(self._database_probe)
 
-    def _select_one(self) -> None:
-        self._database.read(lambda connection: connection.execute(text("SELECT 1")))
+    async def _ask_for_room(self) -> None:
+        if not await self._ask_database():
+            raise DiskFull
 
     async def _ask_redis(self) -> None:
         if self._redis is None:
@@ -106,12 +111,14 @@ class Prober:
             raise ConnectionError("the service is draining")
 
 
-async def _timed(ask: Callable[[], Awaitable[None]]) -> Probe:
+async def _timed(ask: Callable[[], Awaitable[object]]) -> Probe:
     """How long the question took, or the kind of its failure; the text of an error may hold a host or a secret."""
     started = time.perf_counter()
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await ask()
+    except DiskFull:
+        return Probe(False, _milliseconds(started), "the disk is full: nothing can be stored")
     except Exception as error:
         message = "no answer in time" if isinstance(error, TimeoutError) else f"unreachable ({type(error).__name__})"
         return Probe(False, _milliseconds(started), message)

@@ -9,7 +9,8 @@ def store_health(snapshot: Snapshot) -> dict[str, Any] | None:
     """The contract's `health` object, None while everything is well."""
     if snapshot.level is Level.OK:
         return None
-    return {"database": _component_health(snapshot.database), "redis": _component_health(snapshot.redis)}
+    database = snapshot.room if snapshot.database.healthy else snapshot.database
+    return {"database": _component_health(database), "redis": _component_health(snapshot.redis)}
 
 
 def _component_health(probe: Probe) -> dict[str, Any]:

@@ -26,6 +26,7 @@ Result = TypeVar("Result")
 
 _RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
 _QUERY_CANCELED = "57014"
+_DISK_FULL_RETRY_SECONDS = 30
 _ATTEMPTS = 3
 _FIRST_RETRY_SECONDS = 0.01
 _THREADS_FOR_READS = 2
@@ -36,14 +37,17 @@ _PATIENCE_SECONDS = 1.0
 
 
 def normalise(url: str) -> URL:
-    """SQLAlchemy URL for the schemes of the configuration guide. Raises ValueError for others."""
+    """SQLAlchemy URL for the supported engines. Raises ValueError, which names them, for others."""
     parsed = make_url(url)
     name = parsed.get_backend_name()
     if name in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
     if name in ("sqlite", "sqlite3"):
         return parsed.set(drivername="sqlite+pysqlite")
-    raise ValueError(f"unsupported database scheme {name!r}")
+    raise ValueError(
+        f"unsupported database scheme {name!r}: supported are PostgreSQL (postgresql://host/name) for production and"
+        " SQLite (sqlite:///path/to/file) for one machine"
+    )
 
 
 def service_metadata(schema: str) -> MetaData:
@@ -178,6 +182,10 @@ class Database:
                 time.sleep(random.uniform(0.5, 1.5) * _FIRST_RETRY_SECONDS * 2**attempt)  # noqa: S311
         raise AssertionError("the loop returns or raises")
 
+    def has_room(self) -> bool:
+        """Whether the disk of the database could still store something."""
+        return self.read(sql_dialect.has_room)
+
     def wait_until_reachable(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Returns once the database answers; logs what it waits for, with backoff up to 5 s."""
         delay = 0.1
@@ -248,6 +256,10 @@ def translate_database_error(error: Exception, constraints: Constraints) -> ApiE
         return unavailable("Several requests change the same objects at once: try again.", 1)
     if _sqlstate(error) == _QUERY_CANCELED:
         return unavailable("The database took too long for this request.")
+    if sql_dialect.is_disk_full(error):
+        return unavailable(
+            "The disk of the database is full: nothing can be stored at the moment.", _DISK_FULL_RETRY_SECONDS
+        )
     if isinstance(error, OperationalError) or error.connection_invalidated:
         return unavailable("The database is not available at the moment.")
     return None

@@ -17,8 +17,8 @@ from services.shared import sql_dialect
 from services.shared.database import Database
 from services.shared.settings import Settings
 from tests.auth.client import Clock
-from tests.auth.storage import ALICE, at_once, count, log_in
-from tmi.auth.v1.directory_pb2 import Revocation, RevocationKind
+from tests.auth.storage import ALICE, count, log_in
+from tmi.auth.v1.directory_pb2 import RevocationKind
 
 
 def open_session(
@@ -38,29 +38,6 @@ def test_a_refresh_token_is_stored_as_a_hash_only(database: Database, clock: Clo
     (row,) = database.read(lambda connection: connection.execute(select(refresh_tokens)).all())
     assert len(row.token_hash) == 32
     assert token.encode() not in bytes(row.token_hash)
-
-
-def test_redeeming_gives_the_session_back_and_works_once(database: Database, clock: Clock) -> None:
-    sessions = LoginSessions(Settings())
-    user, session, token = open_session(database, clock, sessions)
-    redeemed = database.write(lambda connection: sessions.redeem(connection, token, clock()))
-    assert redeemed == (session, user)
-    reused = database.write(lambda connection: sessions.redeem(connection, token, clock()))
-    assert isinstance(reused, Revocation)
-    assert (reused.kind, reused.id) == (RevocationKind.REVOCATION_KIND_SESSION, session.id)
-
-
-def test_two_redemptions_at_once_give_one_session_and_one_revocation(database: Database, clock: Clock) -> None:
-    sessions = LoginSessions(Settings())
-    _, session, token = open_session(database, clock, sessions)
-    outcomes = at_once(lambda: database.write(lambda connection: sessions.redeem(connection, token, clock())), 2)
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Revocation", "tuple"]
-    revoked = database.read(
-        lambda connection: connection.scalar(
-            select(login_sessions.c.revoked_at).where(login_sessions.c.id == session.id)
-        )
-    )
-    assert revoked is not None
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ def run(project: Path, *arguments: str, **environment: str) -> "subprocess.Compl
         ({"TMI_REDIS_URL": "redis://h", "TMI_BUILD_MODE": "dev"}, "TMI_DATABASE_URL"),
         ({"TMI_BUILD_MODE": "staging"}, "TMI_BUILD_MODE"),
         ({"TMI_REDIS_URL": "redis://h", "TMI_BUILD_MODE": "dev", "TMI_DATABASE_URL": "foo://h/d"}, "database"),
+        ({"TMI_REDIS_URL": "redis://h", "TMI_BUILD_MODE": "dev", "TMI_DATABASE_URL": "sqlserver://h/d"}, "PostgreSQL"),
         ({"TMI_REDIS_URL": "redis://h", "TMI_BUILD_MODE": "dev", "TMI_DATABASE_URL": "nonsense"}, "TMI_DATABASE_URL"),
         ({"TMI_REDIS_URL": "nonsense", "TMI_BUILD_MODE": "dev", "TMI_DATABASE_URL": "sqlite://"}, "TMI_REDIS_URL"),
     ],

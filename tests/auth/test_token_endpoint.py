@@ -190,28 +190,6 @@ def test_an_unknown_refresh_token_is_invalid_grant_and_clears_the_cookies(client
     assert all("Max-Age=0" in cookie for cookie in answer.cookies)
 
 
-def test_rfc9700_section_4_14_2_reuse_ends_the_whole_family(service: Service) -> None:
-    client = service.client
-    tokens = client.log_in()
-    successor = client.refresh(tokens.refresh).json["refresh_token"]
-    with service.revocations() as following:
-        assert_invalid_grant(client.refresh(tokens.refresh))
-        revocation = following()
-    assert_invalid_grant(client.refresh(successor))
-    assert revocation.kind == RevocationKind.REVOCATION_KIND_SESSION
-    assert revocation.id == client.claims(tokens.access)["sid"]
-    assert revocation in client.directory.ListRevocations(ListRevocationsRequest()).revocations
-
-
-def test_of_two_refreshes_at_once_one_wins_and_the_family_ends(client: AuthClient) -> None:
-    tokens = client.log_in()
-    answers = at_once(lambda: client.refresh(tokens.refresh), 2)
-    winner, loser = sorted(answers, key=lambda answer: answer.status)
-    assert winner.status == 0
-    assert_invalid_grant(loser)
-    assert_invalid_grant(client.refresh(winner.json["refresh_token"]))
-
-
 def test_roles_and_groups_are_recomputed(service: Service) -> None:
     client = service.client
     client.log_in()

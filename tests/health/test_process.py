@@ -38,6 +38,7 @@ def test_a_busy_port_is_one_line_and_exit_code_1(project: Path, database_url: st
     [
         ({}, "TMI_DATABASE_URL"),
         ({"TMI_DATABASE_URL": "mongodb://x/y"}, "unsupported database scheme"),
+        ({"TMI_DATABASE_URL": "mysql://x/y"}, "supported are PostgreSQL"),
         ({"TMI_DATABASE_URL": "sqlite:///x", "TMI_GRPC_PORT": "many"}, "TMI_GRPC_PORT"),
     ],
 )

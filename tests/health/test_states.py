@@ -8,9 +8,12 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from services.health.components import Level
+from services.health.prober import Prober
+from services.health.store_health import store_health
 from services.shared.errors import ApiError, from_rpc_error
 from services.shared.principal import PUBLIC_URL_KEY
 from tests.health.conftest import System
+from tests.tiny_disk import mounted
 from tmi.health.v1.health_pb2 import GetApiInfoRequest, GetReadinessRequest
 
 pytestmark = pytest.mark.anyio
@@ -89,6 +92,22 @@ async def test_losing_the_database_is_an_error_and_recovers(system: System) -> N
     await wait_for_level(system, Level.OK)
 
 
+async def test_a_full_disk_degrades_and_is_told_until_there_is_room_again(system: System) -> None:
+    with mounted() as disk, disk.database(system.postgres) as url:
+        settings = system.settings.model_copy(update={"database_url": url})
+        async with Prober(settings) as prober:
+            assert (await prober.probe()).level is Level.OK
+            disk.fill()
+            full = await prober.probe()
+            assert (full.level, full.missing()) == (Level.DEGRADED, ["room in the database"])
+            database = store_health(full)
+            assert database is not None
+            assert database["database"]["status"] == "unhealthy"
+            assert database["database"]["message"] == "the disk is full: nothing can be stored"
+            disk.free()
+            assert (await prober.probe()).level is Level.OK
+
+
 @pytest.mark.parametrize("name", ["auth", "threat_model", "collaboration"])
 async def test_losing_one_replica_degrades(system: System, name: str) -> None:
     await wait_for_level(system, Level.OK)
@@ -122,8 +141,6 @@ async def test_a_draining_replica_counts_as_missing(system: System) -> None:
 
 
 async def test_nothing_is_ready_before_the_first_probe(system: System) -> None:
-    from services.health.prober import Prober
-
     assert Prober(system.settings).snapshot.level is Level.ERROR
 
 

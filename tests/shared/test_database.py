@@ -16,6 +16,8 @@ from services.shared import deadline
 from services.shared.constraints import Constraints
 from services.shared.database import Database, normalise, translate_database_error
 from services.shared.errors import ApiError
+from services.shared.settings import Settings
+from services.shared.startup import CannotStart
 
 NONE = Constraints(MetaData(), {}, {})
 
@@ -35,8 +37,29 @@ def test_urls_of_the_guide_name_their_engine() -> None:
     assert normalise("postgres://u@h/db").drivername == "postgresql+psycopg"
     assert normalise("postgresql://u@h/db").drivername == "postgresql+psycopg"
     assert normalise("sqlite:///x.db").drivername == "sqlite+pysqlite"
-    with pytest.raises(ValueError, match="unsupported database scheme"):
-        normalise("mongodb://h/db")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:secret@h/db",
+        "mysql+pymysql://u:secret@h/db",
+        "mariadb://u:secret@h/db",
+        "sqlserver://u:secret@h:1433/db",
+        "mssql+pyodbc://u:secret@h/db",
+        "oracle://u:secret@h:1521/db",
+        "oracle+oracledb://u:secret@h/db",
+        "mongodb://u:secret@h/db",
+    ],
+)
+def test_other_engines_are_refused_with_what_is_supported(url: str) -> None:
+    with pytest.raises(CannotStart) as caught:
+        Database.from_settings(Settings(database_url=url), "example")
+    said = str(caught.value)
+    assert said.startswith("TMI_DATABASE_URL cannot be used: unsupported database scheme ")
+    assert "PostgreSQL (postgresql://host/name) for production" in said
+    assert "SQLite (sqlite:///path/to/file) for one machine" in said
+    assert "secret" not in said
 
 
 def test_a_connection_that_died_in_the_pool_is_replaced_without_an_error(database: Database) -> None:

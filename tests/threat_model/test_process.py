@@ -27,7 +27,7 @@ def start(project: Path, *arguments: str, **environment: str) -> "subprocess.Pop
     ("environment", "reason"),
     [
         ({}, "TMI_DATABASE_URL"),
-        ({"TMI_DATABASE_URL": "oracle://x"}, "oracle"),
+        ({"TMI_DATABASE_URL": "oracle://x"}, "'oracle': supported are PostgreSQL"),
         ({"TMI_DATABASE_URL": "sqlite://", "TMI_GRPC_PORT": "many"}, "TMI_GRPC_PORT"),
         ({"TMI_DATABASE_URL": "sqlite://", "TMI_AUDIT_RETENTION_DAYS": "0"}, "TMI_AUDIT_RETENTION_DAYS"),
     ],

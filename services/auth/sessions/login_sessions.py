@@ -1,13 +1,21 @@
 """Login sessions and their refresh tokens, as rows.
 
-A refresh token is 256 random bits of which only the SHA-256 is stored. It works once: redeeming is
-one UPDATE, so of two requests with the same token one wins, and the other is a reuse that ends the
-session with every token of it (RFC 9700 section 4.14.2). There is no grace period: a stolen token
-must not work within one either.
+A refresh token is 256 bits of which only the SHA-256 is stored. Using it replaces it by a successor,
+and a token that was replaced ends the session with every token of it when it comes back: two hold
+what one was given (RFC 9700 section 4.14.2).
+
+Two tabs that refresh at once, a client that refreshes for every message and one whose answer was lost
+are no theft. So a session replaces its token at most once in ROTATION_INTERVAL, and meanwhile the
+token and the one before it are both answered with the token, in any order and by any replica. The
+successor of a token is derived from it and from a random salt that is stored beside its hash: whoever
+presents the predecessor can be given the successor again, though neither is stored, and neither its
+holder nor a reader of the table can derive it alone.
 """
 
 import hashlib
+import hmac
 import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,6 +32,11 @@ from services.shared.jwt import CLOCK_SKEW_SECONDS
 from services.shared.settings import Settings
 from services.shared.uuids import uuid4
 from tmi.auth.v1.directory_pb2 import Revocation, RevocationKind
+
+ROTATION_INTERVAL = timedelta(seconds=60)
+"""How long a refresh token stays the current one at least, and the one before it is still taken for it."""
+
+_SECRET_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -60,38 +73,19 @@ class LoginSessions:
         return session
 
     def issue_refresh_token(self, connection: Connection, session: LoginSession, now: datetime) -> str:
-        """A new refresh token of the session."""
-        token = secrets.token_urlsafe(32)
-        connection.execute(
-            insert(refresh_tokens).values(
-                token_hash=_hash(token),
-                session_id=session.id,
-                issued_at=now,
-                expires_at=min(now + self._refresh_lifetime, session.expires_at),
-            )
-        )
+        """The first refresh token of the session."""
+        token = secrets.token_urlsafe(_SECRET_BYTES)
+        self._store(connection, session, token, now)
         return token
 
     def redeem(
         self, connection: Connection, token: str, now: datetime
-    ) -> tuple[LoginSession, User] | Revocation | None:
-        """Uses a refresh token up.
+    ) -> tuple[LoginSession, User, str] | Revocation | None:
+        """The session, its user and its current refresh token for one that was presented.
 
-        Returns its live session and user; the session's revocation when the token had been used
-        before; None when it is unknown or expired or its session has ended.
+        The session's revocation when the token was replaced before: the session is over then. None when
+        the token is unknown or expired or its session has ended.
         """
-        session_id = connection.scalar(
-            update(refresh_tokens)
-            .where(
-                refresh_tokens.c.token_hash == _hash(token),
-                refresh_tokens.c.used_at.is_(None),
-                refresh_tokens.c.expires_at > now,
-            )
-            .values(used_at=now)
-            .returning(refresh_tokens.c.session_id)
-        )
-        if session_id is None:
-            return self._end_if_reused(connection, token, now)
         row = connection.execute(
             select(
                 users,
@@ -99,16 +93,29 @@ class LoginSessions:
                 login_sessions.c.auth_time,
                 login_sessions.c.expires_at,
                 login_sessions.c.provider_groups,
+                login_sessions.c.refreshed_at,
             )
             .join(login_sessions, login_sessions.c.user_id == users.c.id)
-            .where(login_sessions.c.id == session_id, *_is_live(now))
-            # A logout waits for this transaction, so that what it issues is revoked by it.
+            .join(refresh_tokens, refresh_tokens.c.session_id == login_sessions.c.id)
+            .where(refresh_tokens.c.token_hash == _hash(token), *_is_live(now))
+            # One after the other, of all that refresh or end the session: a logout waits for this
+            # transaction, so that what it issues is revoked by it.
             .with_for_update(of=login_sessions)
         ).one_or_none()
         if row is None:
             return None
         session = LoginSession(row.session_id, row.auth_time, row.expires_at, row.provider_groups)
-        return session, User(row.id, row.provider, row.provider_id, row.email, row.display_name, row.email_verified)
+        user = User(row.id, row.provider, row.provider_id, row.email, row.display_name, row.email_verified)
+        # A statement of its own, because it must see what the one before it waited for.
+        presented = connection.execute(select(refresh_tokens).where(refresh_tokens.c.token_hash == _hash(token))).one()
+        lately = row.refreshed_at is not None and now < row.refreshed_at + ROTATION_INTERVAL
+        if presented.used_at is None:
+            if presented.expires_at <= now:
+                return None
+            return session, user, token if lately else self._replace(connection, session, token, now)
+        if lately and presented.used_at == row.refreshed_at:
+            return session, user, _successor(token, presented.successor_salt)
+        return self.end_by_id(connection, session.id, now)
 
     def end(self, connection: Connection, session_id: str, user_id: str, now: datetime) -> Revocation | None:
         """Ends a user's session with all its tokens. None when there is no such live session."""
@@ -127,13 +134,27 @@ class LoginSessions:
             connection, now, login_sessions.c.id == owner.scalar_subquery(), login_sessions.c.user_id == user_id
         )
 
-    def _end_if_reused(self, connection: Connection, token: str, now: datetime) -> Revocation | None:
-        session_id = connection.scalar(
-            select(refresh_tokens.c.session_id).where(
-                refresh_tokens.c.token_hash == _hash(token), refresh_tokens.c.used_at.is_not(None)
+    def _replace(self, connection: Connection, session: LoginSession, token: str, now: datetime) -> str:
+        salt = secrets.token_bytes(_SECRET_BYTES)
+        successor = _successor(token, salt)
+        connection.execute(
+            update(refresh_tokens)
+            .where(refresh_tokens.c.token_hash == _hash(token))
+            .values(used_at=now, successor_salt=salt)
+        )
+        connection.execute(update(login_sessions).where(login_sessions.c.id == session.id).values(refreshed_at=now))
+        self._store(connection, session, successor, now)
+        return successor
+
+    def _store(self, connection: Connection, session: LoginSession, token: str, now: datetime) -> None:
+        connection.execute(
+            insert(refresh_tokens).values(
+                token_hash=_hash(token),
+                session_id=session.id,
+                issued_at=now,
+                expires_at=min(now + self._refresh_lifetime, session.expires_at),
             )
         )
-        return None if session_id is None else self.end_by_id(connection, session_id, now)
 
     def _end(self, connection: Connection, now: datetime, *conditions: ColumnElement[bool]) -> Revocation | None:
         session_id: Any = connection.scalar(
@@ -166,3 +187,7 @@ def _is_live(now: datetime) -> tuple[ColumnElement[bool], ...]:
 
 def _hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
+
+
+def _successor(token: str, salt: bytes) -> str:
+    return urlsafe_b64encode(hmac.digest(salt, token.encode(), "sha256")).rstrip(b"=").decode()

@@ -16,6 +16,7 @@ login_sessions = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),
     Column("revoked_at", UtcDateTime),
+    Column("refreshed_at", UtcDateTime),  # when its refresh token was last replaced
     Column("provider_groups", Json, nullable=False),  # names the identity provider reported
     Index(None, "user_id"),
     Index(None, "expires_at"),
@@ -27,7 +28,8 @@ refresh_tokens = Table(
     Column("token_hash", LargeBinary(32), primary_key=True),  # SHA-256
     Column("session_id", UuidText, ForeignKey(login_sessions.c.id, ondelete="CASCADE"), nullable=False),
     Column("issued_at", UtcDateTime, nullable=False),
-    Column("used_at", UtcDateTime),
+    Column("used_at", UtcDateTime),  # when it was replaced
+    Column("successor_salt", LargeBinary(32)),  # what its successor was derived with
     Column("expires_at", UtcDateTime, nullable=False),
     Index(None, "session_id"),
 )

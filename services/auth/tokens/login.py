@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class InvalidGrant(Exception):
-    """The refresh token is unknown, expired, used or of an ended session."""
+    """The refresh token is unknown, expired, replaced before or of an ended session."""
 
 
 class InvalidCaller(Exception):
@@ -69,7 +69,9 @@ class Logins:
             user = users.record_login(connection, identity, now)
             self._first_administrator.at_login(connection, user, identity, now)
             session = self._sessions.start(connection, user, identity.groups, now)
-            return self._grant(connection, user, session, now)
+            return self._grant(
+                connection, user, session, self._sessions.issue_refresh_token(connection, session, now), now
+            )
 
         try:
             grant = self._database.write(work)
@@ -83,21 +85,24 @@ class Logins:
         return self._tokens(grant)
 
     def refresh(self, refresh_token: str) -> Tokens:
-        """Rotates a refresh token; roles and groups are those of now. Raises InvalidGrant."""
+        """The session's current refresh token, replaced if it is time to, and a new access token.
+
+        Roles and groups are those of now. Raises InvalidGrant.
+        """
 
         def work(connection: Connection) -> _Grant | Revocation | None:
             now = self._now()
             redeemed = self._sessions.redeem(connection, refresh_token, now)
             if isinstance(redeemed, tuple):
-                session, user = redeemed
-                return self._grant(connection, user, session, now)
+                session, user, current = redeemed
+                return self._grant(connection, user, session, current, now)
             return redeemed
 
         outcome = self._database.write(work)
         if isinstance(outcome, _Grant):
             return self._tokens(outcome)
         if outcome is not None:
-            logger.warning("refresh token reused, session ended", extra={"session_id": outcome.id})
+            logger.warning("replaced refresh token used, session ended", extra={"session_id": outcome.id})
             self._announcer.announce(outcome)
         raise InvalidGrant
 
@@ -138,8 +143,9 @@ class Logins:
         if revocation is not None:
             self._announcer.announce(revocation)
 
-    def _grant(self, connection: Connection, user: User, session: LoginSession, now: datetime) -> "_Grant":
-        refresh_token = self._sessions.issue_refresh_token(connection, session, now)
+    def _grant(
+        self, connection: Connection, user: User, session: LoginSession, refresh_token: str, now: datetime
+    ) -> "_Grant":
         memberships = groups.effective_groups(connection, user.id, user.provider, session.provider_groups)
         return _Grant(user, session, memberships, refresh_token, now)
 

@@ -11,6 +11,7 @@ from services.shared.sql_dialect.columns import (
     json_array_contains_any,
     octets,
 )
+from services.shared.sql_dialect.disk import has_room, is_disk_full
 from services.shared.sql_dialect.json_text import (
     JsonBoolean,
     JsonOptional,
@@ -55,7 +56,9 @@ __all__ = [
     "WriteReturning",
     "WriteTogether",
     "advisory_lock",
+    "has_room",
     "insert",
+    "is_disk_full",
     "is_lock_timeout",
     "is_one_of",
     "is_postgresql",
