@@ -16,8 +16,12 @@ from services.shared.database import Database
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """The migrations of auth in a folder of the test's, whose name has what option files give a meaning."""
-    return Path(shutil.copytree(MIGRATIONS, tmp_path / "100 % of 'auth' [é]" / "auth" / "migrations"))
+    """The first migration of auth in a folder of the test's, whose name has what option files give a meaning."""
+    folder = Path(shutil.copytree(MIGRATIONS, tmp_path / "100 % of 'auth' [é]" / "auth" / "migrations"))
+    for later in (folder / "versions").glob("*.py"):
+        if not later.name.startswith("0001"):
+            later.unlink()
+    return folder
 
 
 def test_a_new_revision_continues_the_last_one(copied: Path) -> None:
