@@ -169,13 +169,15 @@ def _entries(values: Members) -> list[AuthorizationEntry]:
 
 
 def _present_ids(row: Row[Any]) -> dict[PrincipalName, str]:
-    """The people who have access, under every name that a client may use."""
-    ids = {}
+    """The people who have access, under every name that a client may use and that the document shows."""
+    by_address, by_provider_id = {}, {}
     for entry in orjson.loads(row.entries):
+        type_, provider, provider_id = entry["type"], entry["provider"], entry["provider_id"]
         if email := entry.get("email"):
-            ids[PrincipalName(entry["type"], entry["provider"], email=email)] = entry["id"]
-        ids[PrincipalName(entry["type"], entry["provider"], entry["provider_id"])] = entry["id"]
-    return ids
+            by_address[PrincipalName(type_, provider, email=email)] = entry["id"]
+            by_address[PrincipalName(type_, provider, email)] = entry["id"]
+        by_provider_id[PrincipalName(type_, provider, provider_id)] = entry["id"]
+    return by_address | by_provider_id
 
 
 def _id(ids: Ids, name: PrincipalName) -> str:
