@@ -68,7 +68,22 @@ async def test_the_reply_may_choose_its_status(client: httpx.AsyncClient, servic
 
 @pytest.mark.parametrize(
     ("if_none_match", "expected"),
-    [('"5"', 304), ('W/"5"', 304), ("*", 304), ('"4", "5"', 304), ('"4"', 200), ("5", 200), ("", 200)],
+    [
+        ('"5"', 304),
+        ('W/"5"', 304),
+        ("*", 304),
+        ('"4", "5"', 304),
+        ('"5-gzip"', 304),  # what a compressing proxy makes of it
+        ('W/"5-br"', 304),
+        ('"4", "5;gzip"', 304),
+        ('"5--gzip"', 304),
+        ('"4"', 200),
+        ('"4-gzip"', 200),
+        ('"5-lzma"', 200),
+        ("5-gzip", 200),
+        ("5", 200),
+        ("", 200),
+    ],
 )
 async def test_a_client_that_has_the_answer_gets_304(
     client: httpx.AsyncClient, services: EchoServices, if_none_match: str, expected: int

@@ -3,8 +3,10 @@ import pytest
 from services.shared.errors import ApiError
 from services.threat_model.resources.preconditions import ANY_VERSION, check, entity_tag, expected_version
 
+FROM_PROXIES = ['W/"5"', '"5-gzip"', '"5;gzip"', '"5--gzip"', 'W/"5-gzip"', '"5-br"', '"5-zstd"', '"5-deflate"']
 
-@pytest.mark.parametrize("header", ["5", '"5"', 'W/"5"', "  5 ", ' "5"'])
+
+@pytest.mark.parametrize("header", ["5", '"5"', "  5 ", ' "5"', *FROM_PROXIES])
 def test_every_form_of_a_version_is_read(header: str) -> None:
     assert expected_version(header, required=True) == 5
 
@@ -14,7 +16,12 @@ def test_a_star_expects_any_version() -> None:
     check(ANY_VERSION, 7)
 
 
-@pytest.mark.parametrize("header", ["", "five", '"5', '5"', "W/5", "-1", '"5", "6"', "1" * 30, "**", "\u0665"])
+NO_TAGS = ["5-gzip", '"-gzip"', '"5gzip"', '"5-gzip-gzip"', '"5---gzip"', '"5-lzma"', '"5-GZIP"x']
+
+
+@pytest.mark.parametrize(
+    "header", ["", "five", '"5', '5"', "W/5", "-1", '"5", "6"', "1" * 30, "**", "\u0665", *NO_TAGS]
+)
 def test_anything_else_is_refused(header: str) -> None:
     with pytest.raises(ApiError) as caught:
         expected_version(header, required=False)

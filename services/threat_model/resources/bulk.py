@@ -13,9 +13,9 @@ from services.shared.database import Database
 from services.shared.errors import invalid_input
 from services.shared.principal import Call
 from services.shared.rpc import Reply
-from services.threat_model.resources import bodies, json_patch
+from services.threat_model.resources import bodies, json_patch, preconditions
 from services.threat_model.resources.bodies import Body, ClosedBody, Uuid
-from services.threat_model.resources.requests import BodyRequest, target_of
+from services.threat_model.resources.requests import BodyRequest, take_version, target_of
 from services.threat_model.resources.rows import Revision, Rows
 from services.threat_model.resources.writing import Patch, new_members, replacement
 
@@ -57,12 +57,14 @@ class Bulk:
     def replace(self, request: Any, call: Call) -> Reply:
         """PUT of an array: each item replaces the row whose `id` it has, as a PUT of the one would.
 
-        Where the resource says so, an id that no row has becomes a new row. Raises ApiError 404.
+        Where the resource says so, an id that no row has becomes a new row. Raises ApiError 404, and 409 when
+        an item has a `version` that is not the row's.
         """
         resource = self._resource
         items = self._items(request)
         documents = {bodies.validate(_Identified, item).id: _without_id(item) for item in items}
         self._check_distinct(len(items), documents)
+        versions = {id_: take_version(document) for id_, document in documents.items()}
         values = {id_: replacement(resource, document) for id_, document in documents.items()}
         target = target_of(resource, request, call)
         members = self._rows.members_with({name for each in values.values() for name in each})
@@ -74,6 +76,8 @@ class Bulk:
                 self._rows.require_root(connection, target, self._rows.statements.share_root)
                 new = self._rows.unused(connection, list(values))
             rows = self._rows.lock_many(connection, target, [id_ for id_ in values if id_ not in new], members)
+            for row in rows:
+                preconditions.check(versions[row.id], row.version)
             answers = self._rows.change(
                 connection, target, [Revision(row, values[row.id]) for row in rows], "updated", now
             )

@@ -2,12 +2,13 @@
 
 import re
 
+from services.shared.entity_tags import CODING
 from services.shared.errors import ApiError, conflict
 
 ANY_VERSION = -1
 """What `If-Match: *` expects: the object exists."""
 
-_IF_MATCH = re.compile(r'\s*(?:(?P<any>\*)|(?P<bare>[0-9]{1,18})|(?:W/)?"(?P<quoted>[0-9]{1,18})")\s*')
+_IF_MATCH = re.compile(r'\s*(?:(?P<any>\*)|(?P<bare>[0-9]{1,18})|(?:W/)?"(?P<quoted>[0-9]{1,18})' + CODING + r'")\s*')
 
 
 def entity_tag(version: int) -> tuple[str, str]:
@@ -18,8 +19,9 @@ def entity_tag(version: int) -> tuple[str, str]:
 def expected_version(if_match: str | None, *, required: bool) -> int | None:
     """The version that the header asks for; ANY_VERSION for `*`; None without a header.
 
-    Accepts `5`, `"5"`, `W/"5"` and `*`. Raises ApiError 400 `invalid_if_match` for anything else and
-    428 `if_match_required` when there is none though one is required (RFC 6585 section 3).
+    Accepts `5`, `"5"`, `W/"5"`, what a compressing proxy makes of them, and `*`. Raises ApiError 400
+    `invalid_if_match` for anything else and 428 `if_match_required` when there is none though one is
+    required (RFC 6585 section 3).
     """
     if if_match is None:
         if required:

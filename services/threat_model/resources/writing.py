@@ -17,7 +17,7 @@ from services.threat_model.resources import bodies, json_patch, preconditions
 from services.threat_model.resources.bodies import Body
 from services.threat_model.resources.declaration import Members, Resource
 from services.threat_model.resources.json_patch import PatchOperation
-from services.threat_model.resources.requests import BodyRequest, expected_version, row_id_of, target_of
+from services.threat_model.resources.requests import BodyRequest, expected_version, row_id_of, take_version, target_of
 from services.threat_model.resources.rows import Revision, Rows
 
 
@@ -51,7 +51,7 @@ class Writing:
         resource = self._resource
         body: BodyRequest = request
         document = bodies.parse_object(body.body.data)
-        version = document.pop("version", None)
+        version = take_version(document)
         values = replacement(resource, document)
         return self._change(request, call, "updated", frozenset(values), lambda _: values, version)
 
@@ -82,7 +82,7 @@ class Writing:
         change_type: ChangeType,
         members: frozenset[str],
         revise: Callable[[Callable[[], Row[Any]]], Members],
-        version: object,
+        version: int | None,
     ) -> Reply:
         target = target_of(self._resource, request, call)
         row_id = row_id_of(self._resource, request)
