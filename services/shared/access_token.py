@@ -24,10 +24,8 @@ def principal_of(claims: Mapping[str, Any]) -> Principal:
     Raises InvalidToken when a claim is missing, has a wrong type or is no UUID where it has to be.
     """
     try:
-        UUID(claims["tmi_user_id"])
-        UUID(claims["sid"])
         return Principal(
-            user_id=claims["tmi_user_id"],
+            user_id=_canonical(claims["tmi_user_id"]),
             provider=claims["idp"],
             provider_id=claims["sub"],
             email=claims["email"],
@@ -35,9 +33,16 @@ def principal_of(claims: Mapping[str, Any]) -> Principal:
             is_service_account=claims["sub"].startswith(SERVICE_ACCOUNT_PREFIX),
             auth_time=claims["auth_time"],
             token_id=claims["jti"],
-            session_id=claims["sid"],
+            session_id=_canonical(claims["sid"]),
             expires_at=claims["exp"],
             issued_at=claims["iat"],
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InvalidToken from error
+
+
+def _canonical(value: str) -> str:
+    """A UUID as this system writes it. Raises ValueError for other spellings: urn:uuid:, braces, no hyphens."""
+    if str(UUID(value)) != value:
+        raise ValueError(value)
+    return value

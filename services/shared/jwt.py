@@ -79,20 +79,26 @@ def _claims_hold(claims: Mapping[str, Any], issuer: str, audience: str, now: flo
     audiences = claims.get("aud")
     if isinstance(audiences, str):
         audiences = [audiences]
-    expires, issued, not_before = (claims.get(name) for name in ("exp", "iat", "nbf"))
-    if not (isinstance(expires, int) and isinstance(issued, int) and isinstance(not_before, int)):
+    expires, issued, not_before = (_numeric_date(claims.get(name)) for name in ("exp", "iat", "nbf"))
+    if expires is None or issued is None or not_before is None:
         return False
     return (
         claims.get("iss") == issuer
         and isinstance(audiences, list)
         and audience in audiences
-        and bool(claims.get("jti"))
-        and bool(claims.get("sub"))
+        and all(isinstance(claims.get(name), str) and claims[name] for name in ("jti", "sub"))
         and expires > now
         and not_before <= now + CLOCK_SKEW_SECONDS
         and issued <= now + CLOCK_SKEW_SECONDS
     )
 
+
+def _numeric_date(value: object) -> int | None:
+    return value if type(value) is int and value in _NUMERIC_DATES else None
+
+
+_NUMERIC_DATES = range(253_000_000_000)
+"""Seconds since 1970 that a datetime can hold, with room for what is added to them."""
 
 CLOCK_SKEW_SECONDS = 30
 """How far ahead the clock of the process that signed may be."""

@@ -7,6 +7,7 @@ from sqlalchemy.exc import IntegrityError
 from services.auth.directory import users
 from services.auth.directory.groups import add_member
 from services.auth.directory.tables import users as users_table
+from services.shared import jwt
 from services.shared.principal import ADMINISTRATORS_GROUP_ID
 from tests.auth.client import CALLBACK, Answer, AuthClient, Clock, Service, counted_statements
 from tests.auth.conftest import Start
@@ -254,6 +255,30 @@ def test_a_caller_who_proves_nothing_is_invalid_client(client: AuthClient) -> No
         assert (answer.status, answer.error) == (401, "invalid_client")
         assert dict(answer.headers)["www-authenticate"].startswith("Bearer")
     assert client.refresh(tokens.refresh).status == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tmi_user_id": "alice"},
+        {"sid": "session"},
+        {"sid": None},
+        {"jti": 7},
+        {"jti": ["a"]},
+        {"iat": -(2**62)},
+        {"exp": 2**62},
+    ],
+    ids=str,
+)
+def test_signed_claims_that_mean_nobody_are_invalid_client(service: Service, change: dict[str, Any]) -> None:
+    tokens = service.client.log_in()
+    key = service.keys.signer()
+    claims = service.client.claims(tokens.access) | change
+    forged = jwt.sign(claims, kid=key.kid, algorithm=key.algorithm, key=key.signing_material)
+    answer = service.client.revoke(forged, token=tokens.refresh)
+    assert (answer.status, answer.error) == (401, "invalid_client")
+    assert service.client.revoke(tokens.access, token=forged).status == 0
+    assert service.client.refresh(tokens.refresh).status == 0
 
 
 def test_client_credentials_do_not_prove_anything_yet(client: AuthClient) -> None:

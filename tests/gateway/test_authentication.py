@@ -70,6 +70,30 @@ async def test_garbage_is_refused(client: httpx.AsyncClient, token: str) -> None
     assert await _status(client, {"Authorization": b"Bearer " + token.encode("latin-1")}) == 401  # type: ignore[dict-item]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tmi_user_id": "alice"},
+        {"tmi_user_id": 7},
+        {"sid": "session"},
+        {"sid": ["5d0f0c3e-0000-4000-8000-00000000000a"]},
+        {"jti": 7},
+        {"jti": {"a": "b"}},
+        {"sub": 7},
+        {"email": 7},
+        {"auth_time": "now"},
+        {"auth_time": 2**80},
+        {"exp": 2**62},
+        {"iat": -(2**62)},
+    ],
+    ids=str,
+)
+async def test_signed_claims_that_mean_nobody_are_refused(
+    client: httpx.AsyncClient, services: EchoServices, change: dict[str, Any]
+) -> None:
+    assert await _status(client, services.authorization(**change)) == 401
+
+
 async def test_what_is_wrong_is_not_told(client: httpx.AsyncClient, services: EchoServices) -> None:
     bodies = {
         (await client.get("/me", headers=headers)).text

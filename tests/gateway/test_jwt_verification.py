@@ -152,7 +152,21 @@ def test_wrong_type_or_key_id(signer: Signer, keys: dict[str, jwt.VerificationKe
         {"iat": None},
         {"jti": None},
         {"jti": ""},
+        {"jti": 5},
+        {"jti": ["token-1"]},
+        {"jti": {"a": 1}},
+        {"jti": True},
         {"sub": None},
+        {"sub": ""},
+        {"sub": 5},
+        {"sub": ["alice"]},
+        {"exp": 2**62},
+        {"exp": True},
+        {"iat": -1},
+        {"iat": -(2**62)},
+        {"iat": False},
+        {"nbf": -(2**62)},
+        {"nbf": True},
     ],
     ids="-".join,
 )
@@ -198,8 +212,27 @@ def test_a_principal_needs_every_claim(name: str) -> None:
         principal_of(claims() | {name: [1.5]})
 
 
+NO_UUIDS: list[object] = [
+    "",
+    "alice",
+    "5d0f0c3e",
+    "5d0f0c3e-0000-4000-8000-00000000000g",
+    "5d0f0c3e00004000800000000000000a",
+    "{5d0f0c3e-0000-4000-8000-00000000000a}",
+    "urn:uuid:5d0f0c3e-0000-4000-8000-00000000000a",
+    "5D0F0C3E-0000-4000-8000-00000000000A",
+    "5d0f0c3e-0000-4000-8000-00000000000a\n",
+    7,
+    1.5,
+    True,
+    None,
+    ["5d0f0c3e-0000-4000-8000-00000000000a"],
+    {"id": "5d0f0c3e-0000-4000-8000-00000000000a"},
+]
+
+
 @pytest.mark.parametrize("name", ["tmi_user_id", "sid"])
-@pytest.mark.parametrize("value", ["", "alice", "5d0f0c3e-0000-4000-8000-00000000000g", "5d0f0c3e", 7, None])
+@pytest.mark.parametrize("value", NO_UUIDS)
 def test_ids_of_a_principal_are_uuids(name: str, value: object) -> None:
     with pytest.raises(jwt.InvalidToken):
         principal_of(claims() | {name: value})

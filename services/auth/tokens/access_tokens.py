@@ -10,6 +10,7 @@ from services.auth.directory.users import User
 from services.auth.sessions.login_sessions import LoginSession
 from services.auth.tokens.signing_keys import SigningKeys
 from services.shared import jwt
+from services.shared.access_token import principal_of
 from services.shared.principal import ADMINISTRATORS_GROUP_ID, SECURITY_REVIEWERS_GROUP_ID
 from services.shared.settings import Settings
 from services.shared.uuids import uuid4
@@ -81,11 +82,16 @@ class AccessTokens:
         return token, claims["exp"] - issued_at
 
     def verify(self, token: str) -> Mapping[str, Any]:
-        """The claims of a valid token; revocation is another matter. Raises jwt.InvalidToken."""
-        return jwt.verify(
+        """The claims of a valid token that stands for somebody. Raises jwt.InvalidToken.
+
+        Revocation is another matter.
+        """
+        claims = jwt.verify(
             token,
             self._keys.verification_keys(),
             issuer=self.issuer,
             audience=self.issuer,
             now=self._now().timestamp(),
         )
+        principal_of(claims)
+        return claims
