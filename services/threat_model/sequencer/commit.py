@@ -76,6 +76,10 @@ _WRITE = WriteTogether(*cell_rows.WRITES, operation_log.APPEND, _APPEND_ENTRIES,
 _WRITE_AND_ANNOUNCE = WriteTogether(*cell_rows.WRITES, operation_log.APPEND, _APPEND_ENTRIES, _APPEND_EVENTS, _ADVANCE)
 
 
+FAR_BEHIND = 1000
+"""Whoever has not seen the removal of a cell by so many operations is told of a conflict: the log may be long."""
+
+
 def commit_operations(
     connection: Connection,
     diagram_id: str,
@@ -115,7 +119,7 @@ def commit_operations(
     removals: dict[str, int] = {}
     if any(cell_id not in loaded.cells for cell_id in updated):
         oldest = min(request.base_vector for request in requests)
-        removals = operation_log.removals(connection, diagram_id, oldest)
+        removals = operation_log.removals(connection, diagram_id, max(oldest, diagram.update_vector - FAR_BEHIND))
 
     loaded.cells.bytes = diagram.cells_bytes
     loaded.cells.most_bytes = cell_rows.most_bytes(diagram.cells_bytes, present.model_cells_bytes)

@@ -66,8 +66,7 @@ _REMOVALS = (
         _log.update_vector > bindparam("after_vector"),
         _log.operation.contains('"operation":"remove"'),
     )
-    .order_by(_log.update_vector.desc())
-    .limit(DEFAULT_LIMIT)
+    .order_by(_log.update_vector)
 )
 
 APPEND = InsertRows(diagram_operations, [column.name for column in diagram_operations.c])
@@ -144,10 +143,10 @@ def read(connection: Connection, diagram_id: str, after_vector: int, limit: int)
 
 
 def removals(connection: Connection, diagram_id: str, after_vector: int) -> dict[str, int]:
-    """Cells that were removed after a vector, by id with the vector of the last removal: at most 1000 operations."""
-    rows = connection.execute(_REMOVALS, {"diagram_id": diagram_id, "after_vector": after_vector}).all()
+    """Cells that were removed after a vector, by id with the vector of the last removal. Reads all of the log since."""
+    rows = connection.execute(_REMOVALS, {"diagram_id": diagram_id, "after_vector": after_vector})
     removed: dict[str, int] = {}
-    for update_vector, operation in reversed(rows):
+    for update_vector, operation in rows:
         for entry in orjson.loads(operation)["cells"]:
             if entry["operation"] == "remove":
                 removed[entry["id"]] = update_vector

@@ -17,7 +17,7 @@ _WRITE = WriteTogether(*cell_rows.WRITES, operation_log.APPEND_REST_WRITE)
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """What a write of cells did: ids of those that are gone, and by how many bytes the others grew."""
+    """What a write of cells did: ids of those that are gone, and by how many bytes the diagram grew."""
 
     gone: list[str]
     growth: int
@@ -34,9 +34,8 @@ def replace_cells(
     """Makes `cells` the diagram's cells, in one statement on PostgreSQL; None when that changed nothing.
 
     A cell that is left out takes with it the edges that end at it, and its name in `parent` and `children`
-    of others. The caller holds the lock on the diagram's row and writes
-    its vector. update_vector: the number of this write if it changes anything. stored, positions: the present
-    cells in order.
+    of others. The caller holds the lock on the diagram's row and writes its vector. update_vector: the number of
+    this write if it changes anything. stored, positions: the present cells in order.
     """
     given = {cell["id"] for cell in cells}
     if gone := [cell["id"] for cell in stored if cell["id"] not in given]:

@@ -16,6 +16,7 @@ from services.shared.errors import ApiError
 from services.threat_model.audit.tables import audit_entries, outbox
 from services.threat_model.cells.operations import fold
 from services.threat_model.limits import MAX_CELLS
+from services.threat_model.sequencer import commit
 from tests.threat_model.sequencer.conftest import World
 from tests.threat_model.sequencer.test_cells import A, B, C, D, edge, entry, node
 from tmi.threat_model.v1 import sequencer_pb2 as messages
@@ -160,6 +161,17 @@ def test_update_of_a_cell_removed_after_the_base_vector_is_accepted_without_effe
     ]
     assert late_of_the_same_group.base_vector == 0
     assert world.cells() == []
+
+
+def test_who_is_far_behind_a_removal_is_told_of_a_conflict(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit, "FAR_BEHIND", 3)
+    world.commit(world.operation(entry("add", A, node(A)), entry("add", B, node(B))))
+    world.commit(world.operation(entry("remove", A)))  # update_vector 2
+    late = [world.operation(entry("update", A, {"zIndex": number})) for number in range(2)]
+    for number in range(2):
+        world.commit(world.operation(entry("update", B, {"zIndex": number})))
+    assert outcomes(world.commit(late[0])) == ["ACCEPTED"]
+    assert outcomes(world.commit(late[1])) == ["REJECTED"]
 
 
 def test_a_group_without_any_success_changes_nothing(world: World) -> None:
