@@ -30,7 +30,9 @@ async def _call(person: Person | None, gateway: str, operation: HttpOperation, p
     if person:
         headers["Authorization"] = f"Bearer {person.access_token}"
     async with httpx.AsyncClient(base_url=gateway, trust_env=False) as client:
-        return await client.request(operation.verb, path, content=content, headers=headers)
+        return await client.request(
+            operation.verb, path, params=examples.query(operation), content=content, headers=headers
+        )
 
 
 @pytest.mark.parametrize("operation", _those(lambda asked: asked.authenticated))
