@@ -11,8 +11,9 @@ from services.shared.operations import HttpOperation
 
 Value = TypeVar("Value")
 
-WELL_KNOWN = "/.well-known/"
-"""Anonymous probing below it is normal (RFC 8615): an unknown name is 404, not 401."""
+PUBLIC_PREFIXES = ("/.well-known/", "/oauth2/", "/saml/", "/static/", "/webhook-deliveries/")
+"""What is called by those who have no token, often to find out what there is: an unknown name below is 404, not
+401, which clients take for the end of their session (RFC 8615 for the first)."""
 
 
 class _Node(Generic[Value]):
