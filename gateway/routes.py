@@ -74,6 +74,7 @@ class Operation:
         "embeds",
         "produces",
         "public",
+        "rate_tier",
         "raw_body",
         "reader",
         "rpc_path",
@@ -84,6 +85,7 @@ class Operation:
     def __init__(self, declaration: HttpOperation) -> None:
         self.declaration = declaration
         self.public = not declaration.requirement.authenticated
+        self.rate_tier = declaration.rate_tier
         self.consumes = declaration.consumes
         self.embeds = declaration.declaration.embeds
         self.raw_body = declaration.declaration.raw_body
