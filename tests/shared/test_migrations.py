@@ -15,8 +15,11 @@ from services.shared.database import Database
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """The migrations of auth in a folder of the test's, whose name has what option files give a meaning."""
-    return Path(shutil.copytree(MIGRATIONS, tmp_path / "100 % of 'auth' [é]" / "auth" / "migrations"))
+    """The first migration of auth in a folder of the test's, whose name has what option files give a meaning."""
+    folder = tmp_path / "100 % of 'auth' [é]" / "auth" / "migrations"
+    (folder / "versions").mkdir(parents=True)
+    shutil.copy(MIGRATIONS / "versions" / "0001_identity.py", folder / "versions")
+    return folder
 
 
 def test_a_new_revision_continues_the_last_one(copied: Path) -> None:
