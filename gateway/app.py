@@ -21,6 +21,7 @@ from gateway.middleware.duplicate_headers import DuplicateHeaderGate
 from gateway.middleware.foreign_pages import ForeignPageGate
 from gateway.middleware.methods import MethodGate
 from gateway.middleware.path_parameters import PathParameterGate
+from gateway.middleware.rate_limiting import RateLimiting
 from gateway.middleware.recovery import Recovery
 from gateway.middleware.request_id import RequestId, name_request
 from gateway.middleware.routing import Routing
@@ -29,6 +30,7 @@ from gateway.middleware.strict_json import StrictJsonGate
 from gateway.middleware.trailing_slash import TrailingSlash
 from gateway.middleware.unicode import UnicodeGate
 from gateway.public_url import PublicUrl
+from gateway.rate_limits import RateLimiter
 from gateway.readiness import Readiness
 from gateway.revocations import Revocations
 from gateway.routes import Routes
@@ -40,6 +42,7 @@ from gateway.transcoding import Transcoder
 from gateway.trusted_proxies import TrustedProxies
 from services.shared import rpc
 from services.shared.operations import http_operations
+from services.shared.redis_connection import connect_async
 from services.shared.settings import Settings
 from tmi.auth.v1.directory_pb2_grpc import DirectoryStub
 
@@ -76,7 +79,12 @@ async def serving(settings: Settings, routes: Routes, readiness: Readiness | Non
         sockets = SocketApp(settings, channels["collaboration"], revocations)
         stack.push_async_callback(sockets.close)
         verifier = TokenVerifier(keys, revocations, SessionRoles(directory, revocations))
-        yield _Dispatch(_http_app(settings, routes, channels, verifier, readiness or Readiness()), sockets)
+        limiter = None
+        if settings.redis_url and not settings.disable_rate_limiting:
+            redis = connect_async(settings.redis_url)
+            stack.push_async_callback(redis.aclose)
+            limiter = RateLimiter(redis)
+        yield _Dispatch(_http_app(settings, routes, channels, verifier, limiter, readiness or Readiness()), sockets)
 
 
 def _http_app(
@@ -84,12 +92,15 @@ def _http_app(
     routes: Routes,
     channels: dict[str, grpc.aio.Channel],
     verifier: TokenVerifier,
+    limiter: RateLimiter | None,
     readiness: Readiness,
 ) -> ASGIApp:
     """The stages of a request, the first one last.
 
     The order can be observed: everything that is wrong with the request itself is refused before
-    the caller is asked for, and only a known caller learns which paths exist.
+    the caller is asked for, and only a known caller learns which paths exist. Requests are counted
+    last: by their user, who is known only then, or by what the body of a login says. What was refused
+    before has cost no service anything.
     """
     proxies = TrustedProxies(settings.trusted_proxies)
     public_url = PublicUrl(
@@ -106,6 +117,8 @@ def _http_app(
         stream_idle_seconds=settings.stream_idle_timeout_seconds,
         root_fallback=root.fallback(settings),
     )
+    if limiter is not None:
+        app = RateLimiting(app, limiter, settings)
     app = authentication = Authentication(app, verifier)
     app = foreign_pages = ForeignPageGate(app, public_url, settings.cors_allowed_origins)
 

@@ -58,7 +58,7 @@ class Bounds:
         """Counts a connection of this address; the result ends it. None when there are too many."""
         if self.proxies.contains(address):
             return nothing_counted
-        network = _network(address)
+        network = network_of(address)
         if self.connections[network] >= self.connections_per_address:
             return None
         self.connections[network] += 1
@@ -80,7 +80,7 @@ class Bounds:
             del self.connections[network]
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """What one peer has at its disposal: an IPv4 address, or the 64 bits that name an IPv6 network."""
     try:
         parsed = ip_address(address)

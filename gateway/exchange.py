@@ -23,6 +23,7 @@ class Exchange:
         "body",
         "client_ip",
         "headers",
+        "limit_headers",
         "method",
         "operation",
         "path",
@@ -48,6 +49,7 @@ class Exchange:
         self.path_values: tuple[Any, ...] = ()
         self.body = b""
         self.token: VerifiedToken | None = None
+        self.limit_headers: list[tuple[bytes, bytes]] = []
         self.response_started = False
 
     @property

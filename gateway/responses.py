@@ -24,14 +24,14 @@ async def respond(exchange: Exchange, send: Send, status: int, headers: RawHeade
     if status not in _BODILESS:
         headers.append((b"content-length", str(len(body)).encode()))
     exchange.response_started = True
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers + exchange.limit_headers})
     await send({"type": "http.response.body", "body": body})
 
 
 async def begin_response(exchange: Exchange, send: Send, status: int, headers: RawHeaders) -> None:
     """Sends the head of an answer whose length nobody knows yet; `send_chunk` goes on."""
     exchange.response_started = True
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers + exchange.limit_headers})
 
 
 async def send_chunk(send: Send, chunk: bytes, *, more: bool) -> None:

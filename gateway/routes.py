@@ -11,8 +11,9 @@ from services.shared.operations import HttpOperation
 
 Value = TypeVar("Value")
 
-WELL_KNOWN = "/.well-known/"
-"""Anonymous probing below it is normal (RFC 8615): an unknown name is 404, not 401."""
+PUBLIC_PREFIXES = ("/.well-known/", "/oauth2/", "/saml/", "/static/", "/webhook-deliveries/")
+"""What is called by those who have no token, often to find out what there is: an unknown name below is 404, not
+401, which clients take for the end of their session (RFC 8615 for the first)."""
 
 
 class _Node(Generic[Value]):
@@ -73,6 +74,7 @@ class Operation:
         "embeds",
         "produces",
         "public",
+        "rate_tier",
         "raw_body",
         "reader",
         "rpc_path",
@@ -83,6 +85,7 @@ class Operation:
     def __init__(self, declaration: HttpOperation) -> None:
         self.declaration = declaration
         self.public = not declaration.requirement.authenticated
+        self.rate_tier = declaration.rate_tier
         self.consumes = declaration.consumes
         self.embeds = declaration.declaration.embeds
         self.raw_body = declaration.declaration.raw_body

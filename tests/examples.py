@@ -18,6 +18,8 @@ PATH_VALUES: dict[str, str] = {
     "threat_id": _UNKNOWN_ID,
     "diagram_id": _UNKNOWN_ID,
     "asset_id": _UNKNOWN_ID,
+    "group_id": _UNKNOWN_ID,
+    "idp": "tmi",
     "key": "owner",
 }
 """By name of the path parameter: a value of the right form, with which nothing is found."""
@@ -38,7 +40,10 @@ BODIES: dict[str, Any] = {
     "token": {},
     "refresh": {},
     "revoke": {"token": "unknown"},
+    "introspect": b"token=unknown",
     "logout": {},
+    "createCurrentUserPreferences": {"tmi-ux": {"theme": "dark"}},
+    "updateCurrentUserPreferences": {"tmi-ux": {"theme": "light"}},
     "createThreatModel": {"name": "Named"},
     "replaceThreatModel": {"name": "Named"},
     "patchThreatModel": _RENAME,

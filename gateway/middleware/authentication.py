@@ -4,7 +4,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.exchange import Exchange, exchange_of
 from gateway.readiness import READINESS_PATH
-from gateway.routes import WELL_KNOWN
+from gateway.routes import PUBLIC_PREFIXES
 from gateway.tokens import TokenVerifier, invalid_token
 from services.shared.errors import unauthorized
 
@@ -36,7 +36,7 @@ def _is_public(exchange: Exchange) -> bool:
         return exchange.operation.public
     if exchange.route is not None:
         return exchange.route.public
-    return exchange.path.startswith(WELL_KNOWN)
+    return exchange.path.startswith(PUBLIC_PREFIXES)
 
 
 def _token(exchange: Exchange) -> str:

@@ -7,11 +7,15 @@ import grpc
 import redis
 from google.protobuf.descriptor import ServiceDescriptor
 
+from services.auth.account.groups import Groups
 from services.auth.account.handlers import Account
+from services.auth.account.preferences import Preferences
+from services.auth.client_configuration import ClientConfiguration
 from services.auth.internal_rpcs import Directory
 from services.auth.oauth.authorization_endpoint import AuthorizationEndpoint
 from services.auth.oauth.authorization_store import AuthorizationStore
 from services.auth.oauth.discovery import Discovery
+from services.auth.oauth.introspection import Introspection
 from services.auth.oauth.token_endpoint import TokenEndpoint
 from services.auth.schema import CONSTRAINTS
 from services.auth.sessions.revocations import Announcer
@@ -24,7 +28,7 @@ from services.shared.database import Database, translate_database_error
 from services.shared.errors import ApiError, unavailable
 from services.shared.rpc import Handler, add_service
 from services.shared.settings import Settings
-from tmi.auth.v1 import directory_pb2, me_pb2, oauth_pb2
+from tmi.auth.v1 import client_configuration_pb2, directory_pb2, me_pb2, oauth_pb2
 
 _LOGIN_RETRY_SECONDS = 30
 
@@ -45,7 +49,11 @@ def add_services(
     authorization = AuthorizationEndpoint(settings, store, access_tokens.issuer, now)
     tokens = TokenEndpoint(settings, store, logins, cookies)
     discovery = Discovery(settings, keys)
+    introspection = Introspection(logins)
+    configuration = ClientConfiguration(settings)
     account = Account(database, logins, cookies)
+    preferences = Preferences(database, now)
+    groups = Groups(database)
     directory = Directory(database, keys, access_tokens.issuer, now)
     services: dict[ServiceDescriptor, dict[str, Handler]] = {
         oauth_pb2.DESCRIPTOR.services_by_name["OAuth"]: {
@@ -55,6 +63,7 @@ def add_services(
             "Token": tokens.token,
             "Refresh": tokens.refresh,
             "Revoke": tokens.revoke,
+            "Introspect": introspection.introspect,
             "GetUserInfo": account.get_user_info,
         },
         oauth_pb2.DESCRIPTOR.services_by_name["Discovery"]: {
@@ -64,6 +73,20 @@ def add_services(
             "GetProtectedResourceMetadata": discovery.protected_resource,
         },
         me_pb2.DESCRIPTOR.services_by_name["Me"]: {"GetMe": account.get_me, "Logout": account.log_out},
+        me_pb2.DESCRIPTOR.services_by_name["Preferences"]: {
+            "GetCurrentUserPreferences": preferences.get,
+            "CreateCurrentUserPreferences": preferences.create,
+            "UpdateCurrentUserPreferences": preferences.update,
+        },
+        me_pb2.DESCRIPTOR.services_by_name["Groups"]: {
+            "ListMyGroups": groups.list_mine,
+            "ListMyGroupMembers": groups.list_members,
+            "GetProviderGroups": groups.list_of_provider,
+        },
+        client_configuration_pb2.DESCRIPTOR.services_by_name["ClientConfiguration"]: {
+            "GetClientConfig": configuration.get_client_config,
+            "ListSamlProviders": configuration.list_saml_providers,
+        },
         directory_pb2.DESCRIPTOR.services_by_name["Directory"]: {
             "ListSigningKeys": directory.list_signing_keys,
             "ListRevocations": directory.list_revocations,

@@ -112,9 +112,10 @@ def _binding(rule: HttpRule) -> Binding:
 
 
 def _check_operation(operation: Operation, bindings: tuple[Binding, ...]) -> None:
-    requirement_of(operation.access)
-    if operation.rate_tier != RateTier.RATE_TIER_UNSPECIFIED:
-        raise ValueError("rate_tier is not implemented")
+    requirement = requirement_of(operation.access)
+    counts_users = operation.rate_tier == RateTier.RATE_TIER_RESOURCE_OPERATIONS
+    if operation.rate_tier and counts_users != requirement.authenticated:
+        raise ValueError("RESOURCE_OPERATIONS counts users, every other rate_tier those of whom nothing is known")
     if operation.success_status and not 200 <= operation.success_status < 400:
         raise ValueError(f"{operation.success_status} is no status of a success")
     if len({binding.body_field for binding in bindings}) > 1:

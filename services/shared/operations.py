@@ -16,7 +16,7 @@ import tmi
 from services.shared import declarations
 from services.shared.access import Requirement, requirement_of
 from services.shared.declarations import InvalidDeclaration
-from tmi.options.v1.options_pb2 import Operation, Parameter
+from tmi.options.v1.options_pb2 import Operation, Parameter, RateTier
 from tmi.options.v1.options_pb2 import parameter as parameter_extension
 
 
@@ -66,6 +66,15 @@ class HttpOperation:
         if not self.body_field:
             return ()
         return tuple(self.declaration.consumes) or ("application/json",)
+
+    @property
+    def rate_tier(self) -> "RateTier.ValueType":
+        """Which limit counts it."""
+        if self.declaration.rate_tier:
+            return self.declaration.rate_tier
+        if self.requirement.authenticated:
+            return RateTier.RATE_TIER_RESOURCE_OPERATIONS
+        return RateTier.RATE_TIER_PUBLIC_DISCOVERY
 
     @property
     def streams(self) -> bool:

@@ -92,6 +92,14 @@ class Settings(BaseSettings):
     stream_idle_timeout_seconds: float = 60.0
     server_tls_enabled: bool = False
 
+    # How many requests a minute
+    disable_rate_limiting: bool = False
+    ratelimit_user_rpm: PositiveInt = 1000
+    ratelimit_public_rpm: PositiveInt = 600
+    ratelimit_auth_session_rpm: PositiveInt = 100
+    ratelimit_auth_user_rpm: PositiveInt = 100
+    ratelimit_auth_ip_rpm: PositiveInt = 3000
+
     # Every process
     grpc_port: int = 0
     grpc_interface: str = "127.0.0.1"

@@ -33,8 +33,8 @@ from services.shared.jwt import VerificationKey, verify
 from services.shared.principal import PRINCIPAL_KEY, PUBLIC_URL_KEY
 from services.shared.rpc import HTTP_HEADER_PREFIX, HTTP_STATUS_KEY
 from services.shared.settings import Settings
-from tmi.auth.v1 import me_pb2, me_pb2_grpc, oauth_pb2, oauth_pb2_grpc
-from tmi.auth.v1.directory_pb2 import ListSigningKeysRequest, Revocation
+from tmi.auth.v1 import client_configuration_pb2_grpc, me_pb2, me_pb2_grpc, oauth_pb2, oauth_pb2_grpc
+from tmi.auth.v1.directory_pb2 import ListSigningKeysRequest, ResolveSessionRequest, Revocation
 from tmi.auth.v1.directory_pb2_grpc import DirectoryStub
 
 CALLBACK = "http://localhost:4200/oauth2/callback"
@@ -131,13 +131,23 @@ class AuthClient:
         self.oauth = oauth_pb2_grpc.OAuthStub(channel)
         self.discovery = oauth_pb2_grpc.DiscoveryStub(channel)
         self.me = me_pb2_grpc.MeStub(channel)
+        self.preferences = me_pb2_grpc.PreferencesStub(channel)
+        self.groups = me_pb2_grpc.GroupsStub(channel)
+        self.configuration = client_configuration_pb2_grpc.ClientConfigurationStub(channel)
         self.directory = DirectoryStub(channel)
 
-    def call(self, rpc: Any, request: Any, access_token: str = "") -> Answer:
-        """An Answer, for errors too. Fails if an error lacks what every error body has."""
+    def call(self, rpc: Any, request: Any, access_token: str = "", *, with_groups: bool = False) -> Answer:
+        """An Answer, for errors too. Fails if an error lacks what every error body has.
+
+        with_groups: the principal carries the groups of its session, as the gateway resolves them.
+        """
         metadata: list[tuple[str, str | bytes]] = [(PUBLIC_URL_KEY, PUBLIC_URL)]
         if access_token:
-            metadata.append((PRINCIPAL_KEY, principal_of(self.claims(access_token)).SerializeToString()))
+            principal = principal_of(self.claims(access_token))
+            if with_groups:
+                session = ResolveSessionRequest(session_id=principal.session_id, user_id=principal.user_id)
+                principal.group_ids.extend(self.directory.ResolveSession(session).group_ids)
+            metadata.append((PRINCIPAL_KEY, principal.SerializeToString()))
         try:
             body, call = rpc.with_call(request, metadata=metadata, timeout=20)
         except grpc.RpcError as failure:
@@ -207,6 +217,12 @@ class AuthClient:
         request = oauth_pb2.RevokeRequest(body=body_of(parameters, form=form), authorization=authorization)
         return self.call(self.oauth.Revoke, request)
 
+    def introspect(self, bearer: str, **parameters: Any) -> Answer:
+        """POST /oauth2/introspect."""
+        authorization = f"Bearer {bearer}" if bearer else ""
+        request = oauth_pb2.IntrospectRequest(body=body_of(parameters, form=True), authorization=authorization)
+        return self.call(self.oauth.Introspect, request)
+
     def profile(self, access_token: str) -> Answer:
         """GET /me."""
         return self.call(self.me.GetMe, me_pb2.GetMeRequest(), access_token)
@@ -264,7 +280,7 @@ def serving(settings: Settings, database: Database, clock: Clock) -> Iterator[Se
     keys.ensure()
     server = grpc.server(ThreadPoolExecutor(8))
     names: Sequence[str] = add_services(server, settings, database, client, keys, clock)
-    assert len(names) == 4
+    assert len(names) == 7
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     channel = grpc.insecure_channel(f"127.0.0.1:{port}")

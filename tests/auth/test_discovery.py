@@ -74,6 +74,7 @@ def test_rfc8414_authorization_server_metadata(client: AuthClient) -> None:
         "issuer": ISSUER,
         "authorization_endpoint": f"{ISSUER}/oauth2/authorize",
         "token_endpoint": f"{ISSUER}/oauth2/token",
+        "introspection_endpoint": f"{ISSUER}/oauth2/introspect",
         "revocation_endpoint": f"{ISSUER}/oauth2/revoke",
         "jwks_uri": f"{ISSUER}/.well-known/jwks.json",
         "response_types_supported": ["code"],
@@ -89,7 +90,6 @@ def test_openid_configuration_promises_no_id_token(client: AuthClient) -> None:
     assert document["userinfo_endpoint"] == f"{ISSUER}/oauth2/userinfo"
     assert document["subject_types_supported"] == ["public"]
     assert document["id_token_signing_alg_values_supported"] == []
-    assert "introspection_endpoint" not in document
 
 
 def test_rfc9728_protected_resource_metadata(client: AuthClient) -> None:

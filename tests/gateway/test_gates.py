@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from gateway.routes import PUBLIC_PREFIXES
 from services.shared.rpc import Reply
 from tests.gateway.conftest import ClientFactory
 from tests.gateway.echo_services import EchoServices
@@ -68,7 +69,13 @@ async def test_unknown_path(client: httpx.AsyncClient, services: EchoServices) -
     response = await client.get("/nowhere", headers=services.authorization())
     assert _error(response) == (404, "not_found")
     assert "GET /nowhere" in response.json()["error_description"]
-    assert _error(await client.get("/.well-known/nothing")) == (404, "not_found")
+
+
+@pytest.mark.parametrize("prefix", PUBLIC_PREFIXES)
+async def test_an_unknown_path_among_public_ones_is_404_without_a_token(client: httpx.AsyncClient, prefix: str) -> None:
+    for verb in ("GET", "POST"):
+        assert _error(await client.request(verb, f"{prefix}nothing/of/it")) == (404, "not_found")
+        assert _error(await client.request(verb, f"{prefix}nothing", headers={"Authorization": "Bearer x"}))[0] == 404
 
 
 async def test_control_characters_of_the_path_do_not_reach_the_message(

@@ -17,6 +17,9 @@ from tests.load.limits import load_release, save_release
 from tests.load.load_client import LoadClient
 from tests.load.report import print_report, verdicts
 
+# One person sends what thousands do: the limit is paid for like any other, and far away.
+_SETTINGS = {"TMI_RATELIMIT_USER_RPM": "1000000000"}
+
 
 def main(*, save: bool) -> int:
     """Runs every measurement and returns the exit code."""
@@ -26,7 +29,7 @@ def main(*, save: bool) -> int:
         with (
             tempfile.TemporaryDirectory(prefix="tmi-bench-") as directory,
             console.status("Starting a system of its own …") as status,
-            Stack(Path(directory)) as stack,
+            Stack(Path(directory), settings=_SETTINGS) as stack,
             LoadClient() as client,
             Calibration(client, stack.database_url) as calibration,
         ):

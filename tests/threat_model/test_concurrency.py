@@ -112,21 +112,12 @@ def test_patches_of_the_authorization_list_do_not_overwrite_each_other(api: Api)
     people: list[dict[str, str]] = [
         {"principal_type": "group", "provider": "acme", "provider_id": "known-group"},
         {"principal_type": "group", "provider": "acme", "provider_id": "new-group"},
-<<<<<<< HEAD
-        {"principal_type": "user", "provider": "acme", "provider_id": "known-user", "email": "known@acme.example"},
-        {"principal_type": "user", "provider": "acme", "provider_id": "new-user", "email": "new@acme.example"},
-        {"principal_type": "user", "provider": "acme", "email": "known-address@acme.example"},
-        {"principal_type": "user", "provider": "acme", "email": "new-address@acme.example"},
-        {"principal_type": "user", "provider": "acme", "email": "other-address@acme.example"},
-        {"principal_type": "group", "provider": "*", "provider_id": "everyone"},
-=======
         {"principal_type": "user", "provider": "acme", "provider_id": "known-user"},
         {"principal_type": "user", "provider": "acme", "provider_id": "new-user"},
         {"principal_type": "user", "provider": "acme", "email": "known-address@acme.example"},
         {"principal_type": "user", "provider": "acme", "email": "new-address@acme.example"},
         {"principal_type": "user", "provider": "acme", "email": "other-address@acme.example"},
         {"principal_type": "group", "provider": "tmi", "provider_id": "everyone"},
->>>>>>> refresh
     ]
     known = [{**person, "role": "writer"} for person in people if "known" in str(person)]
 

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, select
 from services.auth.directory import groups
 from services.auth.directory.tables import users
 from services.auth.directory.users import User, user_of
-from services.auth.sessions.tables import login_sessions
+from services.auth.sessions.login_sessions import reported_groups
 from services.auth.tokens.cookies import Cookies
 from services.auth.tokens.login import Logins
 from services.shared.database import Database
@@ -74,7 +74,5 @@ def _profile(connection: Connection, caller: Principal) -> tuple[User, list[grou
 
 def _user_info(connection: Connection, caller: Principal) -> tuple[User, list[str]]:
     user, memberships = _profile(connection, caller)
-    reported = connection.scalar(
-        select(login_sessions.c.provider_groups).where(login_sessions.c.id == caller.session_id)
-    )
-    return user, list(dict.fromkeys([*(reported or ()), *(group.name for group in memberships)]))
+    reported = reported_groups(connection, caller.session_id)
+    return user, list(dict.fromkeys([*reported, *(group.name for group in memberships)]))

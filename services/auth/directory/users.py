@@ -138,3 +138,8 @@ def _create(connection: Connection, identity: Identity, now: datetime) -> User:
         index_elements=[users.c.provider, users.c.provider_id], set_={"last_login_at": now}
     )
     return user_of(connection.execute(statement.returning(users)).one())
+
+
+def any_of_provider(connection: Connection, provider: str) -> bool:
+    """Whether anybody of a provider is known."""
+    return connection.scalar(select(users.c.id).where(users.c.provider == provider).limit(1)) is not None

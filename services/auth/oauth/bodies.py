@@ -58,6 +58,15 @@ class RevokeBody(BaseModel):
     client_secret: Annotated[str, Field(max_length=256)] | None = None
 
 
+class IntrospectBody(BaseModel):
+    """POST /oauth2/introspect, RFC 7662 section 2.1. A hint that is not known is of no use, and ignored."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    token: Annotated[str, Field(min_length=1, max_length=8192, pattern=_NO_CONTROLS)]
+    token_type_hint: Annotated[str, Field(max_length=1000, pattern=_NO_CONTROLS)] | None = None
+
+
 def parse(model: type[Body], body: HttpBody) -> Body:
     """The checked body. Raises ApiError 400 `invalid_request` that names the parameter at fault."""
     media_type = body.content_type.partition(";")[0].strip().lower()

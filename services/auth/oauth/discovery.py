@@ -99,6 +99,7 @@ class Discovery:
             "issuer": self._issuer,
             "authorization_endpoint": f"{self._base}/oauth2/authorize",
             "token_endpoint": f"{self._base}/oauth2/token",
+            "introspection_endpoint": f"{self._base}/oauth2/introspect",
             "revocation_endpoint": f"{self._base}/oauth2/revoke",
             "jwks_uri": f"{self._base}/.well-known/jwks.json",
             "response_types_supported": ["code"],

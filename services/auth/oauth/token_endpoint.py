@@ -6,6 +6,7 @@ import orjson
 
 from services.auth.oauth import pkce
 from services.auth.oauth.authorization_store import AuthorizationStore
+from services.auth.oauth.bearer import bearer_token
 from services.auth.oauth.bodies import RefreshBody, RevokeBody, TokenBody, parse
 from services.auth.providers import dev_provider
 from services.auth.providers.identity import Identity
@@ -45,7 +46,7 @@ class TokenEndpoint:
         """200 `{}` whether or not the token existed; only the caller's own tokens are revoked."""
         body = parse(RevokeBody, request.body)
         try:
-            caller = self._logins.authenticate(_bearer_token(request.authorization))
+            caller = self._logins.authenticate(bearer_token(request.authorization))
         except InvalidCaller as error:
             raise ApiError(
                 401,
@@ -110,10 +111,3 @@ def _identity_of(code: str) -> Identity:
 
 def _invalid_grant(message: str) -> ApiError:
     return ApiError(400, "invalid_grant", message)
-
-
-def _bearer_token(authorization: str) -> str:
-    scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not token or " " in token:
-        raise InvalidCaller
-    return token

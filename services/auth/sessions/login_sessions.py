@@ -181,6 +181,13 @@ def groups_of_session(connection: Connection, session_id: str, user_id: str, now
     return effective_groups(connection, user_id, row.provider, row.provider_groups)
 
 
+def reported_groups(connection: Connection, session_id: str) -> list[str]:
+    """Names of the groups that the identity provider reported when the session began."""
+    return list(
+        connection.scalar(select(login_sessions.c.provider_groups).where(login_sessions.c.id == session_id)) or ()
+    )
+
+
 def _is_live(now: datetime) -> tuple[ColumnElement[bool], ...]:
     return login_sessions.c.revoked_at.is_(None), login_sessions.c.expires_at > now
 

@@ -1,9 +1,10 @@
 """Logging in, refreshing, logging out: each one transaction, then the announcement of what it revoked."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
@@ -116,13 +117,17 @@ class Logins:
 
     def authenticate(self, access_token: str) -> str:
         """The internal user id behind an access token. Raises InvalidCaller."""
+        return str(self.live_claims(access_token)["tmi_user_id"])
+
+    def live_claims(self, access_token: str) -> Mapping[str, Any]:
+        """The claims of an access token that is valid and was not revoked. Raises InvalidCaller."""
         try:
             claims = self._access_tokens.verify(access_token)
         except InvalidToken as error:
             raise InvalidCaller from error
         if self._database.read(lambda connection: revocations.is_revoked(connection, claims)):
             raise InvalidCaller
-        return str(claims["tmi_user_id"])
+        return claims
 
     def revoke_token(self, token: str, user_id: str) -> None:
         """Revokes an access or refresh token of that user; any other token is left alone (RFC 7009)."""
