@@ -166,7 +166,9 @@ class RateLimiter:
             known = self._known.get(limit.key)
             unreported = 0
             if known is not None:
-                unreported, known.unreported = known.unreported, 0
+                # What passed a window ago counts no more.
+                unreported = known.unreported if self._now() < known.until + WINDOW_SECONDS else 0
+                known.unreported = 0
             arguments += (limit.per_minute, unreported)
         answers: list[tuple[int, int, int]] = await self._script([limit.key for limit in limits], arguments)
         return answers

@@ -137,6 +137,12 @@ class Settings(BaseSettings):
     admin_provider_id: str = ""
     admin_email: str = ""
 
+    # Secrets at rest
+    secret_settings_encryption_key: str = ""
+    secret_settings_encryption_key_file: str = ""
+    secret_settings_encryption_previous_key: str = ""
+    secret_settings_encryption_previous_key_file: str = ""
+
     # Behaviour
     require_if_match: bool = False
     host_grace_seconds: float = 15.0

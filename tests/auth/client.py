@@ -40,6 +40,8 @@ from tmi.auth.v1.directory_pb2_grpc import DirectoryStub
 CALLBACK = "http://localhost:4200/oauth2/callback"
 ISSUER = "http://localhost:8080"
 PUBLIC_URL = "https://tmi.example"
+ENCRYPTION_KEY = bytes(range(100, 132)).hex()
+"""For production builds, which do not start without one."""
 FORM = "application/x-www-form-urlencoded"
 
 _NUMBERS = itertools.count(1)

@@ -9,7 +9,7 @@ import pytest
 
 from services.shared.database import Database
 from services.shared.settings import Settings
-from tests.auth.client import AuthClient, Clock, Service, migrated, serving
+from tests.auth.client import ENCRYPTION_KEY, AuthClient, Clock, Service, migrated, serving
 
 Start = Callable[..., Service]
 
@@ -43,7 +43,8 @@ def start(postgresql: Database, redis_url: str, clock: Clock) -> Iterator[Start]
     with ExitStack() as stack:
 
         def run(**changes: Any) -> Service:
-            settings = Settings(**{"build_mode": "dev", "redis_url": redis_url, **changes})
+            key = {"secret_settings_encryption_key": ENCRYPTION_KEY} if changes.get("build_mode") else {}
+            settings = Settings(**{"build_mode": "dev", "redis_url": redis_url, **key, **changes})
             running: AbstractContextManager[Service] = serving(settings, postgresql, clock)
             return stack.enter_context(running)
 

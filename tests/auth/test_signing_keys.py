@@ -4,19 +4,25 @@ from typing import Any
 
 import pytest
 from jose import jws
+from sqlalchemy import select, update
 
 from services.auth.tokens.signing_keys import PUBLISH_AHEAD, RotationRefused, SigningKeys
+from services.auth.tokens.tables import signing_keys as table
 from services.shared.database import Database
+from services.shared.encryption import UnreadableSecret
 from services.shared.settings import Settings
+from services.shared.startup import CannotStart
 from tests.auth.client import AuthClient, Clock, Service, counted_statements
 from tests.auth.conftest import Start
+from tests.auth.storage import at_once
 from tmi.auth.v1.directory_pb2 import ListSigningKeysRequest
 
+FIRST_KEY, SECOND_KEY, THIRD_KEY = (bytes(range(start, start + 32)) for start in (0, 50, 100))
 SECRET = "kX2vQ9-tR4mZ7pL1wC8nB5jH3gF6dS0a"
 
 
 def keys_of(database: Database, clock: Clock, **settings: Any) -> SigningKeys:
-    keys = SigningKeys(database, Settings(**settings), clock)
+    keys = SigningKeys(database, Settings(**{"build_mode": "test", **settings}), clock)
     keys.ensure()
     return keys
 
@@ -139,3 +145,85 @@ def test_the_signing_key_comes_first_in_the_directory(start: Start, clock: Clock
     assert len(answer.keys) == 2
     assert answer.keys[0].kid == jws.get_unverified_header(token)["kid"]
     assert all(key.verification_key.startswith(b"-----BEGIN PUBLIC KEY-----") for key in answer.keys)
+
+
+def stored(database: Database) -> dict[str, str]:
+    """What is in the database, by kid."""
+    rows = database.read(lambda connection: connection.execute(select(table.c.kid, table.c.private_key)).all())
+    return {row.kid: row.private_key for row in rows}
+
+
+def with_keys(key: bytes, previous: bytes | None = None) -> dict[str, str]:
+    settings = {"secret_settings_encryption_key": key.hex()}
+    return settings if previous is None else settings | {"secret_settings_encryption_previous_key": previous.hex()}
+
+
+def test_private_keys_are_encrypted_at_rest(database: Database, clock: Clock) -> None:
+    keys = keys_of(database, clock, **with_keys(FIRST_KEY))
+    keys.rotate()
+    texts = stored(database)
+    assert set(texts) == set(kids(keys))
+    assert len(texts) == 2
+    assert all(text.startswith("ENC:v1:") and "PRIVATE KEY" not in text for text in texts.values())
+    assert keys.signer().signing_material.startswith("-----BEGIN PRIVATE KEY-----")
+
+
+def test_keys_that_were_stored_before_there_was_an_encryption_key_are_encrypted_at_the_next_start(
+    database: Database, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    without = keys_of(database, clock)
+    before = without.signer()
+    assert [record.getMessage() for record in caplog.records].count("signing keys are stored unencrypted") == 1
+    assert "PRIVATE KEY" in stored(database)[before.kid]
+    caplog.clear()
+    assert keys_of(database, clock, **with_keys(FIRST_KEY)).signer() == before
+    assert stored(database)[before.kid].startswith("ENC:v1:")
+    assert not caplog.records
+
+
+def test_encryption_keys_are_rotated_at_a_start(database: Database, clock: Clock) -> None:
+    first = keys_of(database, clock, **with_keys(FIRST_KEY))
+    first.rotate()
+    before = {key.kid: key for key in first.published()}
+    texts = stored(database)
+    rotated = keys_of(database, clock, **with_keys(SECOND_KEY, FIRST_KEY))
+    assert {key.kid: key for key in rotated.published()} == before
+    assert not set(stored(database).values()) & set(texts.values())
+    # The key before it is not needed any more, and of no use.
+    assert {key.kid: key for key in keys_of(database, clock, **with_keys(SECOND_KEY)).published()} == before
+    with pytest.raises(UnreadableSecret):
+        keys_of(database, clock, **with_keys(FIRST_KEY))
+
+
+def test_replicas_that_start_at_once_with_a_new_encryption_key(database: Database, clock: Clock) -> None:
+    before = keys_of(database, clock).signer()
+    found = at_once(lambda: keys_of(database, clock, **with_keys(FIRST_KEY)).signer(), 3)
+    assert found == [before] * 3
+    assert keys_of(database, clock, **with_keys(FIRST_KEY)).signer() == before
+
+
+@pytest.mark.parametrize("settings", [{}, with_keys(SECOND_KEY), with_keys(SECOND_KEY, THIRD_KEY)])
+def test_without_the_right_encryption_key_nothing_starts_and_nothing_changes(
+    database: Database, clock: Clock, settings: dict[str, str]
+) -> None:
+    keys_of(database, clock, **with_keys(FIRST_KEY))
+    texts = stored(database)
+    with pytest.raises(UnreadableSecret):
+        keys_of(database, clock, **settings)
+    assert stored(database) == texts
+
+
+def test_a_stored_key_cannot_take_the_place_of_another(database: Database, clock: Clock) -> None:
+    keys = keys_of(database, clock, **with_keys(FIRST_KEY))
+    keys.rotate()
+    one, other = stored(database)
+    text = stored(database)[one]
+    database.write(lambda c: c.execute(update(table).where(table.c.kid == other).values(private_key=text)))
+    with pytest.raises(UnreadableSecret, match=other):
+        keys.published()
+
+
+def test_production_does_not_store_keys_unencrypted(database: Database, clock: Clock) -> None:
+    with pytest.raises(CannotStart, match="TMI_SECRET_SETTINGS_ENCRYPTION_KEY"):
+        keys_of(database, clock, build_mode="production")
+    assert stored(database) == {}

@@ -163,6 +163,13 @@ async def test_what_passed_is_reported_when_the_answer_is_not_fresh_any_more(gat
     assert (await Gateway(redis, Clock()).ask(HUNDRED)).remaining == 93
 
 
+async def test_what_passed_a_window_ago_is_not_reported_any_more(gateway: Gateway) -> None:
+    for _ in range(5):
+        await gateway.pass_or_not(HUNDRED)
+    gateway.clock.seconds += WINDOW
+    assert (await gateway.ask(HUNDRED)).remaining == 98
+
+
 async def test_the_limit_holds_to_the_request_for_one_gateway(gateway: Gateway) -> None:
     standings = [await gateway.pass_or_not(HUNDRED) for _ in range(150)]
     assert [standing.remaining for standing in standings[:100]] == list(range(99, -1, -1))

@@ -5,12 +5,13 @@ verifier that honours the key set's max-age has seen it. The key before it stays
 the last token it can have signed has expired. Of each algorithm one key is the newest
 (`retired_at` is NULL); a partial unique index keeps two rotations at once from making two.
 
-Private keys are stored unencrypted: whoever can read the database's `auth` schema can sign. Keep
-its backups as secret as the keys.
+Private keys are encrypted with the operator's key (`services.shared.encryption`). Only a development
+build may do without one: there, whoever can read the database's `auth` schema can sign.
 """
 
 import hashlib
 import hmac
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,9 +22,12 @@ from services.auth.tokens import jwks
 from services.auth.tokens.tables import signing_keys
 from services.shared import sql_dialect
 from services.shared.database import Database
+from services.shared.encryption import KEY, Encryption
 from services.shared.jwt import CLOCK_SKEW_SECONDS, VerificationKey
 from services.shared.settings import Settings
 from services.shared.startup import CannotStart
+
+logger = logging.getLogger(__name__)
 
 JWKS_MAX_AGE_SECONDS = 3600
 PUBLISH_AHEAD = timedelta(seconds=JWKS_MAX_AGE_SECONDS)
@@ -49,7 +53,9 @@ class SigningKeys:
     """The keys in the database, or the configured secret for HS256."""
 
     def __init__(self, database: Database, settings: Settings, now: Callable[[], datetime]) -> None:
+        """Raises CannotStart when keys could not be stored safely."""
         self._database = database
+        self._encryption = Encryption.of(settings)
         self._algorithm = settings.jwt_signing_method
         self._secret = settings.jwt_secret
         self._overlap = PUBLISH_AHEAD + timedelta(seconds=settings.jwt_expiration_seconds + CLOCK_SKEW_SECONDS)
@@ -57,10 +63,17 @@ class SigningKeys:
         self._cached: tuple[datetime, list[SigningKey]] | None = None
 
     def ensure(self) -> None:
-        """Makes the first key of the configured algorithm; keys of another algorithm retire."""
+        """Makes the first key of the configured algorithm; keys of another algorithm retire.
+
+        Keys that were stored without encryption, or with the key before this one, are encrypted anew. Raises
+        UnreadableSecret when one cannot be read.
+        """
+        if not self._encryption.has_key:
+            logger.warning("signing keys are stored unencrypted", extra={"missing": KEY})
 
         def work(connection: Connection) -> None:
             now = self._now()
+            self._encrypt_anew(connection)
             connection.execute(
                 update(signing_keys)
                 .where(signing_keys.c.retired_at.is_(None), signing_keys.c.algorithm != self._algorithm)
@@ -138,28 +151,42 @@ class SigningKeys:
             .order_by(signing_keys.c.active_from, signing_keys.c.kid)
         )
         keys = [
-            SigningKey(
-                row.kid, row.algorithm, row.private_key, jwks.public_key_of(row.private_key.encode()), row.active_from
-            )
+            SigningKey(row.kid, row.algorithm, private_key, jwks.public_key_of(private_key.encode()), row.active_from)
             for row in rows
+            for private_key in [self._encryption.decrypt(row.private_key, owner=_owner(row.kid))]
         ]
         if self._algorithm == "HS256":
             keys.append(_shared_secret(self._secret))
         return keys
 
+    def _encrypt_anew(self, connection: Connection) -> None:
+        for kid, stored in connection.execute(select(signing_keys.c.kid, signing_keys.c.private_key)).all():
+            private_key = self._encryption.decrypt(stored, owner=_owner(kid))
+            if not self._encryption.is_current(stored):
+                connection.execute(
+                    update(signing_keys)
+                    .where(signing_keys.c.kid == kid)
+                    .values(private_key=self._encryption.encrypt(private_key, owner=_owner(kid)))
+                )
+
     def _add(self, connection: Connection, active_from: datetime) -> None:
         private_key = jwks.generate_private_key(self._algorithm)
+        kid = jwks.thumbprint(jwks.public_key_of(private_key))
         connection.execute(
             sql_dialect.insert(connection, signing_keys)
             .values(
-                kid=jwks.thumbprint(jwks.public_key_of(private_key)),
+                kid=kid,
                 algorithm=self._algorithm,
-                private_key=private_key.decode(),
+                private_key=self._encryption.encrypt(private_key.decode(), owner=_owner(kid)),
                 created_at=self._now(),
                 active_from=active_from,
             )
             .on_conflict_do_nothing()
         )
+
+
+def _owner(kid: str) -> str:
+    return f"signing key {kid}"
 
 
 def _shared_secret(secret: str) -> SigningKey:

@@ -11,7 +11,7 @@ signing_keys = Table(
     metadata,
     Column("kid", String(64), primary_key=True),
     Column("algorithm", String(8), nullable=False),
-    Column("private_key", Text, nullable=False),  # PEM
+    Column("private_key", Text, nullable=False),  # PEM, see services.shared.encryption
     Column("created_at", UtcDateTime, nullable=False),
     Column("active_from", UtcDateTime, nullable=False),
     Column("retired_at", UtcDateTime),
