@@ -13,6 +13,7 @@ from services.auth.oauth.authorization_endpoint import AuthorizationEndpoint
 from services.auth.oauth.authorization_store import AuthorizationStore
 from services.auth.oauth.discovery import Discovery
 from services.auth.oauth.token_endpoint import TokenEndpoint
+from services.auth.providers.registry import Providers
 from services.auth.schema import CONSTRAINTS
 from services.auth.sessions.revocations import Announcer
 from services.auth.tokens.access_tokens import AccessTokens
@@ -35,6 +36,7 @@ def add_services(
     database: Database,
     client: redis.Redis,
     keys: SigningKeys,
+    providers: Providers,
     now: Callable[[], datetime] = rfc3339.now,
 ) -> Sequence[str]:
     """Binds every service of this process to the server and returns their full names."""
@@ -42,9 +44,9 @@ def add_services(
     access_tokens = AccessTokens(settings, keys, now)
     cookies = Cookies(settings)
     logins = Logins(settings, database, access_tokens, Announcer(client), now)
-    authorization = AuthorizationEndpoint(settings, store, access_tokens.issuer, now)
-    tokens = TokenEndpoint(settings, store, logins, cookies)
-    discovery = Discovery(settings, keys)
+    authorization = AuthorizationEndpoint(settings, providers, store, logins, access_tokens.issuer, now)
+    tokens = TokenEndpoint(settings, providers, store, logins, cookies)
+    discovery = Discovery(settings, providers, keys)
     account = Account(database, logins, cookies)
     directory = Directory(database, keys, access_tokens.issuer, now)
     services: dict[ServiceDescriptor, dict[str, Handler]] = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from services.auth.providers.configuration import ProviderConfiguration
 from services.shared.database import Database
 from services.shared.settings import Settings
 from tests.auth.client import AuthClient, Clock, Service, migrated, serving
@@ -42,9 +43,9 @@ def start(postgresql: Database, redis_url: str, clock: Clock) -> Iterator[Start]
     """Starts the service with settings of the test's choice; several are replicas of each other."""
     with ExitStack() as stack:
 
-        def run(**changes: Any) -> Service:
+        def run(*providers: ProviderConfiguration, **changes: Any) -> Service:
             settings = Settings(**{"build_mode": "dev", "redis_url": redis_url, **changes})
-            running: AbstractContextManager[Service] = serving(settings, postgresql, clock)
+            running: AbstractContextManager[Service] = serving(settings, postgresql, clock, providers)
             return stack.enter_context(running)
 
         yield run
