@@ -1,6 +1,7 @@
 """`python -m services.auth`: serves. `… migrate` updates the schema; `… rotate-keys` adds a signing key."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from services.shared.database import Database
 from services.shared.settings import Settings
 from services.shared.startup import run
 
+logger = logging.getLogger(__name__)
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -31,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(settings: Settings) -> None:
     startup.check(settings)
     configured = configuration.read(os.environ, os.environ.get("TMI_CONFIG_FILE", ""))
+    if not configured and settings.build_mode == "production":
+        logger.warning("no identity provider is configured: nobody can log in")
     providers = Providers(settings, configured, rfc3339.now)
     database = _migrated_database(settings)
     client = redis_connection.connect(settings.redis_url)

@@ -124,8 +124,6 @@ class ProviderConfiguration(BaseModel):
     def _complete(self) -> "ProviderConfiguration":
         if self.issuer is None and not (self.authorization_url and self.token_url and self.userinfo_url):
             raise ValueError("needs an issuer, or authorization_url, token_url and userinfo_url")
-        if self.issuer and (self.authorization_url or self.token_url or self.userinfo_url or self.emails_url):
-            raise ValueError("has an issuer, which names its endpoints itself: leave the …_url fields out")
         if self.issuer and TENANT in self.issuer:
             _require_tenant(self.tenant)
         elif self.tenant:
@@ -178,6 +176,8 @@ _BUILT_IN: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
+_DISCOVERED = {"authorization_url", "token_url", "userinfo_url", "emails_url"}
+"""Fields that an issuer names itself."""
 _FIELDS = sorted([*(ProviderConfiguration.model_fields.keys() - {"id"}), "enabled"], key=len, reverse=True)
 
 
@@ -196,7 +196,7 @@ def read(environment: Mapping[str, str], file: str = "") -> list[ProviderConfigu
             continue
         merged = _merged(_BUILT_IN.get(identifier, {}), fields, from_environment.get(key, {}))
         if str(merged.pop("enabled", "true")).lower() == "true":
-            found.append(_checked(identifier, key, merged))
+            found.append(_checked(identifier, key, _used(identifier, merged)))
     return found
 
 
@@ -212,6 +212,16 @@ def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
             before = result.get(name)
             result[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
     return result
+
+
+def _used(identifier: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields that mean something here. Guides for other servers name more, which do no harm."""
+    unused = fields.keys() - set(_FIELDS)
+    if fields.get("issuer"):
+        unused |= fields.keys() & _DISCOVERED
+    for name in sorted(unused):
+        logger.warning("unused setting of an identity provider", extra={"provider": identifier, "field": name})
+    return {name: value for name, value in fields.items() if name not in unused}
 
 
 def _checked(identifier: str, key: str, fields: dict[str, Any]) -> ProviderConfiguration:

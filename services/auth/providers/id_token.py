@@ -1,5 +1,6 @@
 """ID tokens: whether one may be believed. OpenID Connect Core section 3.1.3.7, RFC 8725."""
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -44,7 +45,9 @@ def verify(
         raise invalid_answer("the token endpoint gave no ID token")
     registry = _Registry(metadata.algorithms)
     try:
-        header = jws.extract_compact(text.encode(), registry=registry).headers()
+        extracted = jws.extract_compact(text.encode(), registry=registry)
+        _require_canonical(extracted.segments["signature"])
+        header = extracted.headers()
         if header.get("alg") not in metadata.algorithms:
             raise invalid_answer("the ID token is signed with an algorithm that is not accepted")
         key = _find(keys.get(), header) or _find(keys.again(), header)
@@ -71,6 +74,12 @@ def verify(
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise invalid_answer(f"the ID token is malformed ({type(error).__name__})") from error
     return dict(claims)
+
+
+def _require_canonical(segment: bytes) -> None:
+    """A signature has one spelling: base64url leaves bits of the last character unused (RFC 4648 section 3.5)."""
+    if urlsafe_b64encode(urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))).rstrip(b"=") != segment:
+        raise invalid_answer("the signature of the ID token is not base64url")
 
 
 def _find(keys: Sequence[SigningKey], header: dict[str, Any]) -> SigningKey | None:

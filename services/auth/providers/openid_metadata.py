@@ -66,10 +66,10 @@ def fetch_metadata(upstream: Upstream, configuration: ProviderConfiguration) -> 
     methods = _words(document, "token_endpoint_auth_methods_supported")
     return Metadata(
         issuer,
-        _endpoint(document, "authorization_endpoint"),
-        _endpoint(document, "token_endpoint"),
-        _endpoint(document, "userinfo_endpoint") if document.get("userinfo_endpoint") else "",
-        _endpoint(document, "jwks_uri"),
+        _endpoint(document, "authorization_endpoint", issuer),
+        _endpoint(document, "token_endpoint", issuer),
+        _endpoint(document, "userinfo_endpoint", issuer) if document.get("userinfo_endpoint") else "",
+        _endpoint(document, "jwks_uri", issuer),
         algorithms,
         configuration.token_endpoint_auth_method
         or ("client_secret_post" if "client_secret_post" in methods else "client_secret_basic"),
@@ -100,9 +100,12 @@ def _signing_key(value: Any) -> SigningKey | None:
     return SigningKey(kid if isinstance(kid, str) else None, key, issuer if isinstance(issuer, str) else "")
 
 
-def _endpoint(document: dict[str, Any], name: str) -> str:
+def _endpoint(document: dict[str, Any], name: str, issuer: str) -> str:
+    """An issuer elsewhere must not lead us to a service of this machine."""
     url = document.get(name)
     if not isinstance(url, str) or not is_safe_url(url):
+        raise invalid_answer(f"{name} in the metadata is no https URL")
+    if url.startswith("http:") and not issuer.startswith("http:"):
         raise invalid_answer(f"{name} in the metadata is no https URL")
     return url
 
