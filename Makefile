@@ -40,8 +40,8 @@ $(STUBS)/stamp: $(PROTOS) $(VENV)/runtime
 	@touch $@
 
 .PHONY: run
-run: $(VENV)/runtime $(STUBS)/stamp ## Start the whole system; COLLABORATION=3 GATEWAYS=2 start that many
-	@exec $(BIN)/python -m deploy.embedded "COLLABORATION=$(COLLABORATION)" "GATEWAYS=$(GATEWAYS)"
+run: $(VENV)/runtime $(STUBS)/stamp ## Start the whole system; COLLABORATION=3 GATEWAYS=2 start that many, PROVIDER=oidc a login
+	@exec $(BIN)/python -m deploy.embedded "COLLABORATION=$(COLLABORATION)" "GATEWAYS=$(GATEWAYS)" "PROVIDER=$(PROVIDER)"
 
 .PHONY: demo
 demo: $(VENV)/runtime $(STUBS)/stamp ## Two people, one diagram, one killed replica, nothing lost
@@ -49,7 +49,7 @@ demo: $(VENV)/runtime $(STUBS)/stamp ## Two people, one diagram, one killed repl
 
 .PHONY: token
 token: $(VENV)/runtime $(STUBS)/stamp ## Log in as the development user NAME=alice and print an access token
-	@$(BIN)/python -m deploy.demo.login "$(or $(NAME),alice)"
+	@$(BIN)/python -m deploy.demo.login "$(or $(NAME),alice)" $(PROVIDER)
 
 .PHONY: bench
 bench: $(VENV)/development $(STUBS)/stamp ## Measure against bare parts and the last release; SAVE=1 keeps the figures

@@ -12,7 +12,7 @@ import httpx
 CLIENT_CALLBACK = "http://localhost:4200/oauth2/callback"
 """Where the login returns to; allowed by default in a development build."""
 
-_PROVIDER = "tmi"
+_DEVELOPMENT_PROVIDER = "tmi"
 _TIMEOUT_SECONDS = 30.0
 
 
@@ -29,9 +29,15 @@ class UnexpectedAnswer(Exception):
 class Person:
     """One user at one gateway. An async context manager; `log_in` first, then `request`."""
 
-    def __init__(self, name: str, gateway_url: str, *, use_cookies: bool = False) -> None:
-        """use_cookies: identify by the session cookies like a browser, not by the bearer token."""
+    def __init__(
+        self, name: str, gateway_url: str, *, use_cookies: bool = False, provider: str = _DEVELOPMENT_PROVIDER
+    ) -> None:
+        """use_cookies: identify by the session cookies like a browser, not by the bearer token.
+
+        provider: the development provider, or the OpenID provider of `make run PROVIDER=oidc`.
+        """
         self.name = name
+        self.provider = provider
         self.gateway_url = gateway_url.rstrip("/")
         self.access_token = ""
         self.refresh_token = ""
@@ -56,7 +62,7 @@ class Person:
         answer = await self.http.get(
             "/oauth2/authorize",
             params={
-                "idp": _PROVIDER,
+                "idp": self.provider,
                 "client_callback": CLIENT_CALLBACK,
                 "state": state,
                 "scope": "openid profile email",
@@ -68,12 +74,15 @@ class Person:
         )
         while answer.status_code == httpx.codes.FOUND and not answer.headers["location"].startswith(CLIENT_CALLBACK):
             answer = await self.http.get(answer.headers["location"])
+            if answer.status_code == httpx.codes.OK:  # the provider's login form
+                form = {**answer.url.params, "user": self.name}
+                answer = await self.http.post(answer.url.copy_with(query=None), data=form)
         returned = parse_qs(urlsplit(answer.headers.get("location", "")).query)
         if answer.status_code != httpx.codes.FOUND or returned.get("state") != [state] or "code" not in returned:
             raise UnexpectedAnswer(answer)
         tokens = await self.request(
             "POST",
-            f"/oauth2/token?idp={_PROVIDER}",
+            f"/oauth2/token?idp={self.provider}",
             {
                 "grant_type": "authorization_code",
                 "code": returned["code"][0],

@@ -1,4 +1,4 @@
-"""`make token NAME=alice`: logs in at the running system and prints an access token."""
+"""`make token NAME=alice PROVIDER=oidc`: logs in at the running system and prints an access token."""
 
 import asyncio
 import sys
@@ -9,8 +9,8 @@ from deploy.demo.client import Person, UnexpectedAnswer
 from deploy.demo.system import NoSystem, running_gateways
 
 
-async def _token(name: str) -> str:
-    async with Person(name, running_gateways()[0]) as person:
+async def _token(name: str, provider: str) -> str:
+    async with Person(name, running_gateways()[0], provider=provider) as person:
         await person.log_in()
         return person.access_token
 
@@ -18,7 +18,8 @@ async def _token(name: str) -> str:
 def main(arguments: list[str]) -> int:
     """Prints the token on stdout; a failure is one line on stderr and exit code 1."""
     try:
-        token = asyncio.run(_token(arguments[0] if arguments else "alice"))
+        name = arguments[0] if arguments else "alice"
+        token = asyncio.run(_token(name, arguments[1] if len(arguments) > 1 else "tmi"))
     except (NoSystem, UnexpectedAnswer, httpx.HTTPError) as error:
         sys.stderr.write(f"make token: {error}\n")
         return 1

@@ -1,7 +1,7 @@
 """`make run`: the whole system from one command, in the foreground.
 
-Arguments: COLLABORATION=<n> and GATEWAYS=<n>. TMI_ variables of the environment are passed on to every
-process; TMI_SERVER_PORT is the first gateway's port.
+Arguments: COLLABORATION=<n> and GATEWAYS=<n>; PROVIDER=oidc starts an OpenID provider beside the system. TMI_
+variables of the environment are passed on to every process; TMI_SERVER_PORT is the first gateway's port.
 """
 
 import os
@@ -12,7 +12,7 @@ import time
 
 try:
     from deploy.embedded.process import PROJECT, StartFailure
-    from deploy.embedded.stack import Stack
+    from deploy.embedded.stack import OPENID_PROVIDER, Stack
     from deploy.embedded.terminal import Terminal
 except ImportError as error:
     sys.exit(
@@ -46,7 +46,9 @@ def main(arguments: list[str]) -> int:
     stop = threading.Event()
     for number in _ENDING:
         signal.signal(number, lambda *_: stop.set())
-    terminal.running(stack.gateway_urls, str(stack.directory / "log"), time.monotonic() - started)
+    terminal.running(
+        stack.gateway_urls, str(stack.directory / "log"), time.monotonic() - started, stack.openid_provider
+    )
     stop.wait()
     terminal.stopping()
     stack.stop()
@@ -55,6 +57,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _stack(arguments: list[str], terminal: Terminal) -> Stack:
+    provider, arguments = _provider(arguments)
     options = _options(arguments)
     settings = {name: value for name, value in os.environ.items() if name.startswith("TMI_") and value}
     return Stack(
@@ -63,8 +66,18 @@ def _stack(arguments: list[str], terminal: Terminal) -> Stack:
         collaboration=options["COLLABORATION"],
         first_port=_number("TMI_SERVER_PORT", settings.get("TMI_SERVER_PORT", _DEFAULT_PORT), 65535),
         settings=settings,
+        openid_provider=bool(provider),
         report=terminal.report,
     )
+
+
+def _provider(arguments: list[str]) -> tuple[str, list[str]]:
+    """The value of PROVIDER, and the other arguments."""
+    values = [argument.removeprefix("PROVIDER=") for argument in arguments if argument.startswith("PROVIDER=")]
+    provider = values[-1] if values else ""
+    if provider not in ("", OPENID_PROVIDER):
+        raise StartFailure(f"PROVIDER is {provider!r}: there is {OPENID_PROVIDER}.")
+    return provider, [argument for argument in arguments if not argument.startswith("PROVIDER=")]
 
 
 def _options(arguments: list[str]) -> dict[str, int]:
@@ -72,7 +85,7 @@ def _options(arguments: list[str]) -> dict[str, int]:
     for argument in arguments:
         name, _, value = argument.partition("=")
         if name not in options:
-            raise StartFailure(f"{argument!r} is no option: there are COLLABORATION=<number> and GATEWAYS=<number>.")
+            raise StartFailure(f"{argument!r} is no option: there are COLLABORATION=, GATEWAYS= and PROVIDER=.")
         options[name] = _number(name, value, _MOST_PROCESSES)
     return options
 

@@ -8,6 +8,7 @@ and the benchmark have one of their own in a temporary folder on free ports.
 """
 
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,9 @@ from deploy.embedded.valkey import EmbeddedValkey
 _START_SECONDS = 90.0
 GATEWAYS_FILE = "gateways"
 """File among the pid files that lists the gateways' URLs while the stack runs."""
+OPENID_PROVIDER = "oidc"
+"""Id of the OpenID provider beside the system."""
+_OPENID_PROCESS = "openid-provider"
 _COMMANDS = {"worker": ("services.threat_model", "work")}
 """Processes that are started in another way than as `services.<name>`."""
 
@@ -43,6 +47,7 @@ class Stack:
         first_port: int = 0,
         settings: Mapping[str, str] | None = None,
         durable: bool = True,
+        openid_provider: bool = False,
         report: Callable[[Event], None] = lambda _: None,
     ) -> None:
         """Describes the stack; nothing runs before `start`.
@@ -51,6 +56,7 @@ class Stack:
         first_port: the first gateway's, the others follow it; 0 chooses free ports.
         settings: TMI_ variables for every process, and the only ones: those of this process are not
         inherited. TMI_DATABASE_URL or TMI_REDIS_URL among them replace the embedded store.
+        openid_provider: whether there is one beside the system, which auth knows as OPENID_PROVIDER.
         durable=False: the data need not survive a crash of the machine, only one of the server.
         """
         self.directory = directory.resolve()
@@ -68,6 +74,7 @@ class Stack:
         self._first_port = first_port
         self._settings = dict(settings or {})
         self._durable = durable
+        self.openid_provider = OPENID_PROVIDER if openid_provider else ""
         self._report = report
         self._supervisor: Supervisor | None = None
         self._stores: list[EmbeddedPostgres | EmbeddedValkey] = []
@@ -226,9 +233,12 @@ class Stack:
                 variable = f"TMI_{name.replace('-', '_').upper()}_ADDRESS"
                 common[variable] = ",".join(addresses)
         programs = []
+        of_auth: dict[str, str] = {}
+        if self.openid_provider:
+            programs.append(self._openid_program(registry, common["TMI_OAUTH_CALLBACK_URL"], of_auth))
         for name, number, port in services.values():
             command = _COMMANDS.get(name, (f"services.{name.replace('-', '_')}",))
-            own = {"TMI_GRPC_PORT": str(port)}
+            own = {"TMI_GRPC_PORT": str(port)} | (of_auth if name == "auth" else {})
             programs.append(
                 self._program(registry, name, number, command, common | own, grpc_serving(f"{LOOPBACK}:{port}"))
             )
@@ -238,6 +248,23 @@ class Stack:
             own = {"TMI_SERVER_PORT": str(port)}
             programs.append(self._program(registry, "gateway", number, ("gateway",), common | own, check))
         return programs
+
+    def _openid_program(self, registry: PortRegistry, callback_url: str, of_auth: dict[str, str]) -> Program:
+        """The OpenID provider. of_auth: gets the settings with which auth is its client."""
+        port = registry.port(f"{_OPENID_PROCESS}-1")
+        issuer = f"http://localhost:{port}"
+        secret = secrets.token_urlsafe(32)
+        prefix = f"OAUTH_PROVIDERS_{OPENID_PROVIDER.upper()}_"
+        fields = {"NAME": "OpenID (this machine)", "ISSUER": issuer, "CLIENT_ID": "tmi", "CLIENT_SECRET": secret}
+        of_auth.update({prefix + field: value for field, value in fields.items()})
+        return Program(
+            name=_OPENID_PROCESS,
+            command=[sys.executable, "-m", "deploy.embedded.openid_provider", str(port), callback_url],
+            environment={"PYTHONPATH": str(PROJECT), "CLIENT_ID": "tmi", "CLIENT_SECRET": secret},
+            is_ready=http_ok(f"{issuer}/.well-known/openid-configuration"),
+            log=self._log(f"{_OPENID_PROCESS}-1"),
+            pid_file=self._pid_file(f"{_OPENID_PROCESS}-1"),
+        )
 
     def _common_settings(self, first_port: int) -> dict[str, str]:
         defaults = {

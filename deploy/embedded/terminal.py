@@ -19,6 +19,7 @@ _NAMES = {
     "collaboration": "collaboration",
     "health": "health",
     "gateway": "gateway",
+    "openid-provider": "OpenID provider",
 }
 
 
@@ -47,8 +48,8 @@ class Terminal:
             case Change.BACK:
                 self._console.print(f"  [green]✓[/] {name} is back [dim]after {event.seconds:.1f} s[/]")
 
-    def running(self, urls: Sequence[str], logs: str, seconds: float) -> None:
-        """Where the system is and how to log in."""
+    def running(self, urls: Sequence[str], logs: str, seconds: float, provider: str = "") -> None:
+        """Where the system is and how to log in. provider: id of the OpenID provider beside it, if there is one."""
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold")
         table.add_column(overflow="fold")
@@ -56,6 +57,8 @@ class Terminal:
             table.add_row("API" if len(urls) == 1 else f"API, gateway {number}", url)
         table.add_row("Log in", f"provider `tmi`, any name of 3 to 20 letters: {urls[0]}/oauth2/providers")
         table.add_row("", "web clients at http://localhost:4200 and http://localhost:8079 are allowed")
+        if provider:
+            table.add_row("", f"or provider `{provider}`, a real OpenID login that asks for any name")
         table.add_row("Token", "`make token NAME=alice` prints one for curl")
         table.add_row("Logs", escape(logs))
         table.add_row("Stop", "Ctrl-C")

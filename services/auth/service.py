@@ -17,6 +17,7 @@ from services.auth.oauth.authorization_store import AuthorizationStore
 from services.auth.oauth.discovery import Discovery
 from services.auth.oauth.introspection import Introspection
 from services.auth.oauth.token_endpoint import TokenEndpoint
+from services.auth.providers.registry import Providers
 from services.auth.schema import CONSTRAINTS
 from services.auth.sessions.revocations import Announcer
 from services.auth.tokens.access_tokens import AccessTokens
@@ -39,6 +40,7 @@ def add_services(
     database: Database,
     client: redis.Redis,
     keys: SigningKeys,
+    providers: Providers,
     now: Callable[[], datetime] = rfc3339.now,
 ) -> Sequence[str]:
     """Binds every service of this process to the server and returns their full names."""
@@ -46,9 +48,9 @@ def add_services(
     access_tokens = AccessTokens(settings, keys, now)
     cookies = Cookies(settings)
     logins = Logins(settings, database, access_tokens, Announcer(client), now)
-    authorization = AuthorizationEndpoint(settings, store, access_tokens.issuer, now)
-    tokens = TokenEndpoint(settings, store, logins, cookies)
-    discovery = Discovery(settings, keys)
+    authorization = AuthorizationEndpoint(settings, providers, store, logins, access_tokens.issuer, now)
+    tokens = TokenEndpoint(settings, providers, store, logins, cookies)
+    discovery = Discovery(settings, providers, keys)
     introspection = Introspection(logins)
     configuration = ClientConfiguration(settings)
     account = Account(database, logins, cookies)

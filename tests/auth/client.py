@@ -20,6 +20,8 @@ from sqlalchemy import Connection, delete, event
 from services.auth.__main__ import MIGRATIONS
 from services.auth.directory.tables import groups, users
 from services.auth.oauth import pkce
+from services.auth.providers.configuration import ProviderConfiguration
+from services.auth.providers.registry import Providers
 from services.auth.schema import SCHEMA
 from services.auth.service import add_services
 from services.auth.sessions.tables import revocations
@@ -275,13 +277,16 @@ class Service:
 
 
 @contextmanager
-def serving(settings: Settings, database: Database, clock: Clock) -> Iterator[Service]:
+def serving(
+    settings: Settings, database: Database, clock: Clock, configured: Sequence[ProviderConfiguration] = ()
+) -> Iterator[Service]:
     """Serves on a free loopback port until the block ends."""
     client = redis_connection.connect(settings.redis_url)
     keys = SigningKeys(database, settings, clock)
     keys.ensure()
+    providers = Providers(settings, configured, clock)
     server = grpc.server(ThreadPoolExecutor(8))
-    names: Sequence[str] = add_services(server, settings, database, client, keys, clock)
+    names: Sequence[str] = add_services(server, settings, database, client, keys, providers, clock)
     assert len(names) == 7
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -291,4 +296,5 @@ def serving(settings: Settings, database: Database, clock: Clock) -> Iterator[Se
     finally:
         channel.close()
         server.stop(None).wait()
+        providers.close()
         client.close()

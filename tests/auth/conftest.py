@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from services.auth.providers.configuration import ProviderConfiguration
 from services.shared.database import Database
 from services.shared.settings import Settings
 from tests.auth.client import ENCRYPTION_KEY, AuthClient, Clock, Service, migrated, serving
@@ -42,10 +43,10 @@ def start(postgresql: Database, redis_url: str, clock: Clock) -> Iterator[Start]
     """Starts the service with settings of the test's choice; several are replicas of each other."""
     with ExitStack() as stack:
 
-        def run(**changes: Any) -> Service:
+        def run(*providers: ProviderConfiguration, **changes: Any) -> Service:
             key = {"secret_settings_encryption_key": ENCRYPTION_KEY} if changes.get("build_mode") else {}
             settings = Settings(**{"build_mode": "dev", "redis_url": redis_url, **key, **changes})
-            running: AbstractContextManager[Service] = serving(settings, postgresql, clock)
+            running: AbstractContextManager[Service] = serving(settings, postgresql, clock, providers)
             return stack.enter_context(running)
 
         yield run

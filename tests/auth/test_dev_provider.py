@@ -4,6 +4,8 @@ from base64 import urlsafe_b64encode
 import pytest
 
 from services.auth.providers import dev_provider
+from services.auth.providers.registry import Providers
+from services.shared import rfc3339
 from services.shared.errors import ApiError
 from services.shared.settings import BuildMode, Settings
 
@@ -80,9 +82,13 @@ def test_a_hint_that_is_not_base64_of_text_is_no_code(hint: str) -> None:
         dev_provider.exchange(f"test_auth_code_1_hint_{hint}")
 
 
+def known(idp: str, mode: BuildMode) -> str:
+    return Providers(Settings(build_mode=mode), (), rfc3339.now).require_known(idp)
+
+
 @pytest.mark.parametrize("mode", ["dev", "test"])
 def test_idp_defaults_to_it_where_it_exists(mode: BuildMode) -> None:
-    assert dev_provider.require_known("", Settings(build_mode=mode)) == "tmi"
+    assert known("", mode) == "tmi"
 
 
 @pytest.mark.parametrize(
@@ -95,5 +101,5 @@ def test_idp_defaults_to_it_where_it_exists(mode: BuildMode) -> None:
 )
 def test_an_unknown_provider_is_refused(mode: BuildMode, idp: str, code: str) -> None:
     with pytest.raises(ApiError) as caught:
-        dev_provider.require_known(idp, Settings(build_mode=mode))
+        known(idp, mode)
     assert (caught.value.status, caught.value.code) == (400, code)

@@ -171,6 +171,7 @@ def test_a_busy_port_is_one_line(own_folder: Path) -> None:
     [
         (["GATEWAYS=none"], {}, "GATEWAYS is 'none': it must be a number from 1 to 64."),
         (["REPLICAS=2"], {}, "'REPLICAS=2' is no option"),
+        (["PROVIDER=google"], {}, "PROVIDER is 'google': there is oidc."),
         ([], {"TMI_SERVER_PORT": "http"}, "TMI_SERVER_PORT is 'http'"),
         ([], {"TMI_DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "No database answers at"),
         ([], {"TMI_REDIS_URL": "redis://127.0.0.1:1/0"}, "No Redis answers at"),

@@ -11,6 +11,7 @@ import pytest
 
 from deploy.demo.client import Person
 from deploy.embedded.stack import Stack
+from tests.auth.github_server import GitHubServer, github_server
 
 _HERE = Path(__file__).parent
 _NAMES = itertools.count()
@@ -27,10 +28,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack(data_folder: Path) -> Iterator[Stack]:
-    settings = {"TMI_BUILD_MODE": "test", "TMI_HOST_GRACE_SECONDS": "2"}
+def github() -> Iterator[GitHubServer]:
+    with github_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stack(data_folder: Path, github: GitHubServer) -> Iterator[Stack]:
+    settings = {
+        "TMI_BUILD_MODE": "test",
+        "TMI_HOST_GRACE_SECONDS": "2",
+        "TMI_LOG_LEVEL": "debug",
+        **github.environment(),
+    }
     with Stack(
-        data_folder / "system", gateways=2, collaboration=2, threat_model=2, settings=settings, durable=False
+        data_folder / "system",
+        gateways=2,
+        collaboration=2,
+        threat_model=2,
+        settings=settings,
+        durable=False,
+        openid_provider=True,
     ) as stack:
         yield stack
 

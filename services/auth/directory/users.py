@@ -21,7 +21,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select, update
 
 from services.auth.directory.tables import users
 from services.auth.providers.identity import Identity
@@ -54,6 +54,19 @@ def record_login(connection: Connection, identity: Identity, now: datetime) -> U
     Raises ApiError 409 as above, and sqlalchemy.exc.IntegrityError when another login of
     the same identity got in between: the transaction may then be tried again.
     """
+    row = _choose(connection.execute(_meant(identity).with_for_update()).all(), identity)
+    if row is None:
+        return _create(connection, identity, now)
+    return _update(connection, row, identity, now)
+
+
+def check_login(connection: Connection, identity: Identity) -> None:
+    """Raises ApiError 409 where record_login would now, and changes nothing."""
+    _choose(connection.execute(_meant(identity)).all(), identity)
+
+
+def _meant(identity: Identity) -> Select[Any]:
+    """Every row that may be the identity's user, in the order of their ids."""
     same_provider = users.c.provider == identity.provider
     meant = [
         and_(same_provider, users.c.provider_id == identity.provider_id),
@@ -61,13 +74,7 @@ def record_login(connection: Connection, identity: Identity, now: datetime) -> U
     ]
     if identity.email:
         meant.append(users.c.email == identity.email)
-    rows = connection.execute(
-        select(users, owns_email().label("owns_email")).where(or_(*meant)).order_by(users.c.id).with_for_update()
-    ).all()
-    row = _choose(rows, identity)
-    if row is None:
-        return _create(connection, identity, now)
-    return _update(connection, row, identity, now)
+    return select(users, owns_email().label("owns_email")).where(or_(*meant)).order_by(users.c.id)
 
 
 def owns_email() -> ColumnElement[bool]:

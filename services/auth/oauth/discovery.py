@@ -11,6 +11,7 @@ import orjson
 
 from services.auth.oauth import pkce
 from services.auth.providers import dev_provider
+from services.auth.providers.registry import Providers
 from services.auth.tokens import jwks
 from services.auth.tokens.access_tokens import issuer_of
 from services.auth.tokens.signing_keys import JWKS_MAX_AGE_SECONDS, SigningKeys
@@ -31,28 +32,34 @@ _SCOPES = ["openid", "profile", "email"]
 class Discovery:
     """Handlers of the public documents."""
 
-    def __init__(self, settings: Settings, keys: SigningKeys) -> None:
+    def __init__(self, settings: Settings, providers: Providers, keys: SigningKeys) -> None:
         self._settings = settings
+        self._providers = providers
         self._keys = keys
         self._issuer = issuer_of(settings)
         self._base = settings.base_url
 
     def list_providers(self, _request: ListProvidersRequest, call: Call) -> Reply:
         """The identity providers a login page can offer."""
-        providers = []
+        base = call.public_url or self._base
+        offered = [
+            (provider.id, provider.display_name, provider.icon, provider.client_id)
+            for provider in self._providers.configured
+        ]
         if dev_provider.exists(self._settings):
-            identifier = dev_provider.ID
-            providers.append(
-                {
-                    "id": identifier,
-                    "name": dev_provider.NAME,
-                    "icon": dev_provider.ICON,
-                    "auth_url": f"{call.public_url or self._base}/oauth2/authorize?idp={identifier}",
-                    "token_url": f"{call.public_url or self._base}/oauth2/token?idp={identifier}",
-                    "redirect_uri": self._settings.oauth_callback_url,
-                    "client_id": dev_provider.CLIENT_ID,
-                }
-            )
+            offered.append((dev_provider.ID, dev_provider.NAME, dev_provider.ICON, dev_provider.CLIENT_ID))
+        providers = [
+            {
+                "id": identifier,
+                "name": name,
+                "icon": icon,
+                "auth_url": f"{base}/oauth2/authorize?idp={identifier}",
+                "token_url": f"{base}/oauth2/token?idp={identifier}",
+                "redirect_uri": self._settings.oauth_callback_url,
+                "client_id": client_id,
+            }
+            for identifier, name, icon, client_id in offered
+        ]
         return Reply(orjson.dumps({"providers": providers}))
 
     def jwks(self, _request: GetJwksRequest, _call: Call) -> Reply:
@@ -106,6 +113,7 @@ class Discovery:
             "grant_types_supported": ["authorization_code", "refresh_token"],
             "token_endpoint_auth_methods_supported": ["none"],
             "code_challenge_methods_supported": [pkce.METHOD],
+            "authorization_response_iss_parameter_supported": True,
             "scopes_supported": _SCOPES,
         }
 

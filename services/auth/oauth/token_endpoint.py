@@ -10,6 +10,7 @@ from services.auth.oauth.bearer import bearer_token
 from services.auth.oauth.bodies import RefreshBody, RevokeBody, TokenBody, parse
 from services.auth.providers import dev_provider
 from services.auth.providers.identity import Identity
+from services.auth.providers.registry import Providers
 from services.auth.tokens.cookies import Cookies
 from services.auth.tokens.login import InvalidCaller, InvalidGrant, Logins, Tokens
 from services.shared.errors import ApiError, invalid_request
@@ -22,8 +23,11 @@ from tmi.auth.v1.oauth_pb2 import RefreshRequest, RevokeRequest, TokenRequest
 class TokenEndpoint:
     """Handlers of the three RPCs."""
 
-    def __init__(self, settings: Settings, store: AuthorizationStore, logins: Logins, cookies: Cookies) -> None:
+    def __init__(
+        self, settings: Settings, providers: Providers, store: AuthorizationStore, logins: Logins, cookies: Cookies
+    ) -> None:
         self._settings = settings
+        self._providers = providers
         self._store = store
         self._logins = logins
         self._cookies = cookies
@@ -60,7 +64,7 @@ class TokenEndpoint:
     def _exchange(self, idp: str, body: TokenBody) -> Tokens:
         if idp == dev_provider.ID and not dev_provider.exists(self._settings):
             raise ApiError(403, "unsupported_grant_type", "The provider tmi exists only in development builds.")
-        provider = dev_provider.require_known(idp, self._settings)
+        provider = self._providers.require_known(idp)
         if not (body.code and body.code_verifier and body.redirect_uri):
             raise invalid_request("code, code_verifier and redirect_uri are required.")
         if not pkce.is_verifier(body.code_verifier):
@@ -76,7 +80,7 @@ class TokenEndpoint:
             raise _invalid_grant("redirect_uri is not the callback the code was sent to.")
         if not pkce.proves(body.code_verifier, pending.code_challenge):
             raise _invalid_grant("code_verifier does not match the code_challenge.")
-        tokens = self._logins.log_in(_identity_of(body.code))
+        tokens = self._logins.log_in(pending.identity or _identity_of(body.code))
         self._store.remember_redeemed(body.code, tokens.session_id)
         return tokens
 

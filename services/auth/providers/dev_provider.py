@@ -16,7 +16,6 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 
 from services.auth.providers.identity import Identity
-from services.shared.errors import ApiError
 from services.shared.principal import BUILT_IN_PROVIDER
 from services.shared.settings import Settings
 
@@ -84,14 +83,3 @@ def exchange(code: str) -> Identity:
 
 def _identity(provider_id: str, display_name: str) -> Identity:
     return Identity(ID, provider_id, f"{provider_id}@tmi.local", display_name, email_verified=False)
-
-
-def require_known(provider: str, settings: Settings) -> str:
-    """The provider to use for the `idp` a client named. Raises ApiError 400 for an unknown one."""
-    if provider == ID and exists(settings):
-        return provider
-    if not provider:
-        if exists(settings):
-            return ID
-        raise ApiError(400, "invalid_request", "The parameter idp is missing.")
-    raise ApiError(400, "invalid_provider", "There is no such identity provider.")

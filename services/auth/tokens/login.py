@@ -62,6 +62,10 @@ class Logins:
         self._sessions = LoginSessions(settings)
         self._first_administrator = FirstAdministrator(settings)
 
+    def check(self, identity: Identity) -> None:
+        """Raises ApiError 409 if this identity could not log in now. Changes nothing."""
+        self._database.read(lambda connection: users.check_login(connection, identity))
+
     def log_in(self, identity: Identity) -> Tokens:
         """Opens a session for a verified identity. Raises ApiError 403 or 409 (see `users`)."""
 
