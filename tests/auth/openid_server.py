@@ -36,7 +36,8 @@ class OpenIdServer:
     """url: its issuer. Everything else may be changed by a test.
 
     metadata, claims, userinfo: members to change; None takes one away. keys: published. sign: makes the ID token.
-    answers: what a path answers instead. calls: how often each was asked. secrets: what no log may hold.
+    answers: what a path answers instead. calls: how often each was asked. cookies: those it was sent.
+    secrets: what no log may hold.
     """
 
     url: str
@@ -48,6 +49,7 @@ class OpenIdServer:
     sign: Callable[[dict[str, Any]], str] | None = None
     answers: dict[str, Answer] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
+    cookies: list[str] = field(default_factory=list)
     secrets: set[str] = field(default_factory=lambda: {CLIENT_SECRET})
     _codes: dict[str, dict[str, str]] = field(default_factory=dict)
     _tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -73,6 +75,7 @@ class OpenIdServer:
         """Any request."""
         path = request.url.path
         self.calls[path] += 1
+        self.cookies += request.headers.getlist("cookie")
         return self.answers[path]() if path in self.answers else JSONResponse(self._right(path, request))
 
     def _right(self, path: str, request: Request) -> Any:

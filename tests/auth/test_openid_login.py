@@ -332,6 +332,18 @@ def test_a_provider_that_fails_is_an_error_for_the_client_and_a_line_in_the_log(
     assert provider.url in next(line for line in log().splitlines() if '"login failed"' in line)
 
 
+def test_a_cookie_of_the_provider_does_not_reach_the_next_login(logins: Logins) -> None:
+    provider = logins.provider
+    provider.claims = {"email": None}
+    provider.answers["/userinfo"] = lambda: JSONResponse(
+        {"sub": SUBJECT}, headers={"set-cookie": "session=of-somebody; Path=/"}
+    )
+    for _ in range(2):
+        assert logins.redeem(logins.finish(logins.begin())).status == 0
+    assert provider.calls["/userinfo"] == 2
+    assert provider.cookies == []
+
+
 def test_a_provider_that_is_down_is_left_alone_for_a_while_and_then_tried_again(logins: Logins, clock: Clock) -> None:
     provider = logins.provider
     provider.answers[METADATA] = lambda: Response(status_code=503)

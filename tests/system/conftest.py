@@ -20,6 +20,7 @@ _RUN = secrets.token_hex(2)
 LogIn = Callable[..., Awaitable[Person]]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups, also when a file of this folder is asked for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker runs them all: they share the processes, and some of them kill those."""
     for item in items:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
@@ -63,6 +64,7 @@ class Upstream:
         self.session = httpx.Client(
             timeout=TIMEOUT_SECONDS,
             follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # logins share the client, not a session
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "tmi"},
             event_hooks={"response": [_bound]},
         )
