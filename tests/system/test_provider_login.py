@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from deploy.demo.client import CLIENT_CALLBACK, Person, code_challenge
+from deploy.embedded.process import PROJECT
 from deploy.embedded.stack import Stack
 from tests.auth.github_server import GitHubServer
 from tests.system.conftest import LogIn
@@ -54,6 +55,11 @@ async def test_an_openid_login_with_cookies_is_refreshed_and_says_who_it_is(log_
     tokens = await alice.request("POST", "/oauth2/refresh", {})
     seen |= {tokens["access_token"], tokens["refresh_token"]}
     assert (await alice.request("GET", "/me"))["provider_id"] == alice.name
+
+
+async def test_the_openid_provider_of_this_machine_writes_no_keys_into_the_project(log_in: LogIn) -> None:
+    await log_in("jane", provider="oidc")
+    assert not (PROJECT / "private").exists()
 
 
 async def test_every_configured_provider_is_offered(gateways: list[str]) -> None:
