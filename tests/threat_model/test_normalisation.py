@@ -66,6 +66,7 @@ def test_what_harms_nobody_is_kept_as_it_is(door: Door, cell: dict[str, Any]) ->
         (node(A, shape="textbox"), node(A, shape="text-box")),
         (node(A, parent=None), node(A)),
         (node(A, parent=""), node(A)),
+        (node(A, children=[None, B]), node(A, children=[B])),
         (node(A, attrs=None, data=None, angle=None), node(A)),
         (node(A, size={"width": 3, "height": -4.5}), node(A, size={"width": 40, "height": 30})),
         (node(A, ports=[{"id": "top", "group": "top"}]), node(A)),

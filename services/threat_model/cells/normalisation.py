@@ -222,7 +222,8 @@ def _parent(value: Any, path: str) -> str | None:
 
 
 def _children(value: Any, path: str) -> list[str]:
-    return [_reference(child, f"{path}[{index}]") for index, child in enumerate(_array(value, path))]
+    children = enumerate(_array(value, path))
+    return [_reference(child, f"{path}[{index}]") for index, child in children if child is not None]
 
 
 def _end(value: Any, path: str) -> Any:
