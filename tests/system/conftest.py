@@ -40,6 +40,8 @@ def stack(data_folder: Path, github: GitHubServer) -> Iterator[Stack]:
         "TMI_BUILD_MODE": "test",
         "TMI_HOST_GRACE_SECONDS": "2",
         "TMI_LOG_LEVEL": "debug",
+        # Some tests write as fast as they can until something has recovered.
+        "TMI_RATELIMIT_USER_RPM": "1000000",
         **github.environment(),
     }
     with Stack(
