@@ -55,7 +55,7 @@ def add_services(
     configuration = ClientConfiguration(settings)
     account = Account(database, logins, cookies)
     preferences = Preferences(database, now)
-    groups = Groups(database)
+    groups = Groups(database, providers)
     directory = Directory(database, keys, access_tokens.issuer, now)
     services: dict[ServiceDescriptor, dict[str, Handler]] = {
         oauth_pb2.DESCRIPTOR.services_by_name["OAuth"]: {

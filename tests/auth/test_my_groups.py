@@ -1,10 +1,12 @@
 from uuid import UUID
 
+from pydantic import SecretStr
 from sqlalchemy import update
 
 from services.auth.directory.groups import add_member
 from services.auth.directory.tables import groups as groups_table
 from services.auth.directory.tables import users
+from services.auth.providers.configuration import ProviderConfiguration
 from services.auth.sessions.tables import login_sessions
 from services.shared import sql_dialect
 from services.shared.principal import (
@@ -13,6 +15,7 @@ from services.shared.principal import (
     SECURITY_REVIEWERS_GROUP_ID,
 )
 from tests.auth.client import Answer, AuthClient, Service
+from tests.auth.conftest import Start
 from tests.auth.storage import add_user
 from tmi.auth.v1 import me_pb2
 
@@ -163,3 +166,11 @@ def test_a_provider_without_groups_and_one_that_nobody_knows(service: Service) -
     assert of_provider(client, access, "github").json == {"idp": "github", "groups": []}
     unknown = of_provider(client, access, "nowhere")
     assert (unknown.status, unknown.error) == (404, "not_found")
+
+
+def test_a_configured_provider_that_nobody_has_used_yet_has_no_groups(start: Start) -> None:
+    corp = ProviderConfiguration(
+        id="corp", client_id="tmi", client_secret=SecretStr("secret"), issuer="https://login.example"
+    )
+    client = start(corp).client
+    assert of_provider(client, client.log_in().access, "corp").json == {"idp": "corp", "groups": []}

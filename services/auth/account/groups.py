@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from services.auth.directory import groups, users
 from services.auth.directory.groups import Member
+from services.auth.providers.registry import Providers
 from services.auth.sessions.login_sessions import reported_groups
 from services.shared import rfc3339
 from services.shared.database import Database
@@ -23,8 +24,9 @@ MOST_OF_A_PROVIDER = 1000
 class Groups:
     """Handlers of the three RPCs."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, providers: Providers) -> None:
         self._database = database
+        self._providers = providers
 
     def list_mine(self, _request: ListMyGroupsRequest, call: Call) -> Reply:
         """The groups that the caller was added to, by name; `total` counts those beyond the first hundred, too."""
@@ -61,14 +63,16 @@ class Groups:
     def list_of_provider(self, request: GetProviderGroupsRequest, call: Call) -> Reply:
         """Groups of a provider by name: those that somebody named here, and those of the caller's own login.
 
-        404 for a provider of which neither a user nor a group is known. Which groups it has besides is not known.
+        404 for a provider that is not configured and of which neither a user nor a group is known. Which groups it has
+        besides is not known.
         """
         caller, provider = call.caller, request.idp
 
         def work(connection: Connection) -> dict[str, str]:
             recorded = groups.of_provider(connection, provider, MOST_OF_A_PROVIDER)
             own = reported_groups(connection, caller.session_id) if provider == caller.provider else []
-            if not recorded and provider != caller.provider and not users.any_of_provider(connection, provider):
+            is_known = recorded or provider == caller.provider or self._providers.find(provider) is not None
+            if not is_known and not users.any_of_provider(connection, provider):
                 raise not_found("There is no such identity provider.")
             return {name: name for name in own} | {group.name: group.display_name for group in recorded}
 
