@@ -7,6 +7,7 @@ imported (CVE-2024-33664).
 
 import hmac
 import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,12 +68,24 @@ def verify(
         key = keys[header["kid"]]
         if header.get("typ") != TOKEN_TYPE or not hmac.compare_digest(str(header.get("alg")), key.algorithm):
             raise InvalidToken
+        require_one_spelling(token)
         claims = orjson.loads(jws.verify(token, key.key, algorithms=[key.algorithm]))
     except (JOSEError, KeyError, TypeError, ValueError) as error:
         raise InvalidToken from error
     if not isinstance(claims, dict) or not _claims_hold(claims, issuer, audience, time.time() if now is None else now):
         raise InvalidToken
     return claims
+
+
+def require_one_spelling(token: str) -> None:
+    """Whether the signature of a compact JWS is the base64url of its bytes and nothing else. Raises ValueError.
+
+    Decoders let a signature be spelled in several ways: base64url leaves bits of the last character unused
+    (RFC 4648 section 3.5), and characters outside the alphabet are passed over.
+    """
+    signature = token.rpartition(".")[2].encode()
+    if urlsafe_b64encode(urlsafe_b64decode(signature + b"=" * (-len(signature) % 4))).rstrip(b"=") != signature:
+        raise ValueError("the signature is not base64url")
 
 
 def _claims_hold(claims: Mapping[str, Any], issuer: str, audience: str, now: float) -> bool:

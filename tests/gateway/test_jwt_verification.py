@@ -12,6 +12,8 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from hypothesis import example, given
+from hypothesis import strategies as st
 from jose import jws
 
 from services.shared import jwt
@@ -186,6 +188,30 @@ def test_a_changed_or_foreign_token_is_refused(signer: Signer, keys: dict[str, j
     _refused(f"{header}.{payload}.", keys)
     _refused(f"{header}.{payload}", keys)
     _refused(Signer(signer.kid).token(), keys)
+
+
+MUTATED = Signer()
+TOKEN = MUTATED.token(exp=int(time.time()) + 86_400)
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=+/ \n"
+
+
+@example(len(TOKEN) - 1, 1, "B")
+@example(len(TOKEN), 0, "=")
+@example(len(TOKEN) - 3, 0, "\n")
+@given(st.integers(0, len(TOKEN)), st.integers(0, 3), st.text(ALPHABET, max_size=3))
+def test_no_mutation_of_a_valid_token_is_accepted(position: int, gone: int, more: str) -> None:
+    changed = TOKEN[:position] + more + TOKEN[position + gone :]
+    keys = {MUTATED.kid: jwt.VerificationKey.load(MUTATED.kid, "ES256", MUTATED.public)}
+    if changed != TOKEN:
+        _refused(changed, keys)
+
+
+def test_every_spelling_of_the_last_character_but_one_is_refused() -> None:
+    keys = {MUTATED.kid: jwt.VerificationKey.load(MUTATED.kid, "ES256", MUTATED.public)}
+    for character in ALPHABET[:64]:
+        if character != TOKEN[-1]:
+            _refused(TOKEN[:-1] + character, keys)
+    assert _verify(TOKEN, keys)["sub"] == "alice"
 
 
 @pytest.mark.parametrize("token", ["", ".", "..", "a.b.c", "é.é.é", "\0", "e30.e30.e30", "bnVsbA.bnVsbA.", "W10.e30."])

@@ -1,6 +1,5 @@
 """ID tokens: whether one may be believed. OpenID Connect Core section 3.1.3.7, RFC 8725."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -13,7 +12,7 @@ from services.auth.providers.configuration import CONSUMERS_TENANT, TENANT, Prov
 from services.auth.providers.openid_metadata import Metadata, SigningKey
 from services.auth.providers.provider import UpstreamRequest, invalid_answer
 from services.auth.providers.remembered import Remembered
-from services.shared.jwt import CLOCK_SKEW_SECONDS
+from services.shared.jwt import CLOCK_SKEW_SECONDS, require_one_spelling
 
 _KEY_TYPES = {"ES": "EC", "Ed": "OKP", "PS": "RSA", "RS": "RSA"}
 
@@ -46,7 +45,7 @@ def verify(
     registry = _Registry(metadata.algorithms)
     try:
         extracted = jws.extract_compact(text.encode(), registry=registry)
-        _require_canonical(extracted.segments["signature"])
+        require_one_spelling(text)
         header = extracted.headers()
         if header.get("alg") not in metadata.algorithms:
             raise invalid_answer("the ID token is signed with an algorithm that is not accepted")
@@ -74,12 +73,6 @@ def verify(
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise invalid_answer(f"the ID token is malformed ({type(error).__name__})") from error
     return dict(claims)
-
-
-def _require_canonical(segment: bytes) -> None:
-    """A signature has one spelling: base64url leaves bits of the last character unused (RFC 4648 section 3.5)."""
-    if urlsafe_b64encode(urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))).rstrip(b"=") != segment:
-        raise invalid_answer("the signature of the ID token is not base64url")
 
 
 def _find(keys: Sequence[SigningKey], header: dict[str, Any]) -> SigningKey | None:
