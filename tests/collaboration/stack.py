@@ -46,7 +46,7 @@ def principal(name: str, **fields: Any) -> Principal:
     )
 
 
-async def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+async def eventually(condition: Callable[[], Any], seconds: float = 30.0) -> None:
     """Waits for a condition, by looking often."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
