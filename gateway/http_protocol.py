@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from gateway.connection_bounds import Bounds, nothing_counted
@@ -80,6 +80,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._unparsed_bytes = 0
         self._dropped_bytes = 0
+        self._in_hand: RequestResponseCycle | None = None
+        self._refusal: ApiError | None = None
         self._lingering = False
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_of: tuple[int, _Phase] | None = None
@@ -108,6 +110,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._disarm()
         if self._stall is not None:
             self._stall.cancel()
+        self._forget_requests()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
@@ -129,7 +132,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parses what came, within the bounds of what is being sent."""
-        if self._lingering:
+        if self._lingering or self._refusal is not None:
             self._drop(len(data), LINGER_BYTES)
             return
         before = (self._requests, self._phase)
@@ -149,7 +152,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._lingering or self.transport.is_closing():
             return
         self._count_unparsed(before, len(data))
-        if not self._lingering:
+        if not self._lingering and self._refusal is None:
             self._watch()
 
     def on_message_begin(self) -> None:
@@ -213,7 +216,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _drop(self, size: int, most: int) -> None:
         self._dropped_bytes += size
         if self._dropped_bytes > most:
-            self.transport.abort()
+            self._give_up()
 
     # Time
 
@@ -251,6 +254,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._flush()
+        elif self._refusal is not None and not self._is_answering:
+            self._answer_refusal(self._refusal)
 
     def pause_writing(self) -> None:
         """Gives the reader of an answer time to take some of it."""
@@ -281,7 +286,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def abort(self) -> None:
         """Gives the connection up with everything that waits on it."""
         logger.info("answer not read", extra={"client": self._address})
-        self.transport.abort()
+        self._give_up()
 
     def _give_time(self) -> None:
         self._unread_bytes = self.unread_bytes
@@ -304,23 +309,49 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     # Refusing
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._in_hand = cycle
+        super()._start_asgi_task(cycle, app)
+
+    @property
+    def _is_answering(self) -> bool:
+        return self._in_hand is not None and not (self._in_hand.response_complete or self._in_hand.disconnected)
+
+    def _give_up(self) -> None:
+        """Ends the connection at once: nobody would see what else is written."""
+        self._forget_requests()
+        self.transport.abort()
+
+    def _forget_requests(self) -> None:
+        """Tells the request in hand, which uvicorn does only for the last one, and begins none of those behind it."""
+        self.pipeline.clear()
+        if self._in_hand is not None:
+            self._in_hand.disconnected = True
+            self._in_hand.message_event.set()
+
     def _refuse(self, error: ApiError) -> None:
-        """Answers with the error, if it is this request's turn, and ends the connection."""
-        if self._lingering or self.transport.is_closing():
+        """Answers with the error and ends the connection, after the answers to the requests before."""
+        if self._lingering or self._refusal is not None or self.transport.is_closing():
             return
         self._disarm()
         self._unset_keepalive_if_required()
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            # Either the answer of this request has begun, or another request's answer comes first.
-            if cycle.response_started or self._phase is not _Phase.BODY or self.pipeline:
-                self.transport.abort()
+        if self._phase is _Phase.BODY and self.cycle is not None:
+            if self.pipeline and self.pipeline[0][0] is self.cycle:
+                self.pipeline.popleft()
+            elif self.cycle.response_started:  # That answer is the one for this request.
+                self._give_up()
                 return
-            cycle.disconnected = True
-            cycle.message_event.set()
-        elif cycle is not None and self._phase is _Phase.BODY:
-            self.transport.abort()
-            return
+            else:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+        if self._is_answering:
+            self._refusal = error
+            self._dropped_bytes = 0
+        else:
+            self._answer_refusal(error)
+
+    def _answer_refusal(self, error: ApiError) -> None:
+        self._unset_keepalive_if_required()
         self._lingering = True
         self._dropped_bytes = 0
         request_id = uuid4()

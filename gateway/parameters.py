@@ -125,7 +125,8 @@ class RequestReader:
         query_string = request.query_string
         found = self._read_query(message, query_string) if query_string and self._query else ()
         for header, field in self._headers:
-            if text := request.header(header):
+            # An empty one was sent all the same: an empty If-Match is no reason to overwrite.
+            if (text := request.header(header)) is not None:
                 field.fill(message, [text])
                 found = (*found, field.name)
         for cookie, field in self._cookies:

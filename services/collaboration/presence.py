@@ -72,14 +72,20 @@ redis.call('ZREM', KEYS[2], socket)
 redis.call('HDEL', KEYS[3], socket)
 """
 
+# Whoever finds an id expired takes it from the sorted set: what is said of it ends with that.
 _SNAPSHOT = (
     _NOW
     + """
-for _, socket in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
-  redis.call('HDEL', KEYS[2], socket)
-end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-return redis.call('HVALS', KEYS[2])
+local living, sockets = {}, redis.call('HGETALL', KEYS[2])
+for index = 1, #sockets, 2 do
+  if redis.call('ZSCORE', KEYS[1], sockets[index]) then
+    living[#living + 1] = sockets[index + 1]
+  else
+    redis.call('HDEL', KEYS[2], sockets[index])
+  end
+end
+return living
 """
 )
 

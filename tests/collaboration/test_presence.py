@@ -1,5 +1,6 @@
 """Presence and tickets in a real Valkey."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -68,6 +69,18 @@ async def test_sockets_of_a_silent_replica_expire(client: redis.asyncio.Redis) -
         found.append(current)
         assert time.monotonic() < deadline
     assert found
+
+
+async def test_a_socket_that_another_one_found_expired_is_no_ghost(client: redis.asyncio.Redis) -> None:
+    session, comer = str(uuid4()), str(uuid4())
+    dead, living = Presence(client, str(uuid4()), expiry_seconds=0.05), Presence(client, str(uuid4()))
+    await dead.store(session, [connected("dead")])
+    await living.store(session, [connected("living", "bob")])
+    async with asyncio.timeout(30):
+        while await client.zscore(f"tmi:presence:{session}:expiry", "dead") is not None:
+            await living.reserve(session, principal("carol"), comer)
+    assert await names(living, session) == ["living"]
+    assert await client.hkeys(f"tmi:presence:{session}:sockets") == [b"living"]
 
 
 async def test_late_goodbye_does_not_evict_a_socket_taken_over_by_another_replica(client: redis.asyncio.Redis) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 from contextlib import suppress
 
 import anyio
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from gateway.connection_bounds import Bounds
+from gateway.http_protocol import MOST_PIPELINED
 from services.shared.rpc import Reply
 from services.shared.settings import Settings
 from tests.gateway.echo_services import EchoServices
@@ -170,6 +172,64 @@ async def test_few_requests_may_be_pipelined(start_gateway: StartGateway) -> Non
     async with await _connect(client) as stream:
         await stream.send((HEAD + b"\r\n") * 4000)
         assert (await _read_to_end(stream)).count(b"HTTP/1.1 200") < 40
+
+
+@pytest.mark.parametrize(
+    "spoilt", [b"XX\r\n\r\n", b"get / HTTP/1.1\r\n\r\n", HEAD + b"a:b\r\n" * 150 + b"\r\n", HEAD + b"no colon\r\n\r\n"]
+)
+async def test_a_request_that_is_refused_takes_no_answer_before_it_along(
+    start_gateway: StartGateway, services: EchoServices, spoilt: bytes
+) -> None:
+    process, client = await start_gateway()
+    async with await _connect(client) as stream:
+        await stream.send(_authorized(services) * 3 + spoilt)
+        received = await _read_to_end(stream)
+    assert received.count(b"HTTP/1.1 200") == 3
+    assert received.count(b"HTTP/1.1 4") == 1
+    assert received.rpartition(b"HTTP/1.1 ")[2].startswith((b"400", b"431"))
+    assert '"level":"error"' not in process.stderr
+
+
+async def test_too_many_requests_at_once_are_refused_after_the_others_were_answered(
+    start_gateway: StartGateway, services: EchoServices
+) -> None:
+    process, client = await start_gateway()
+    async with await _connect(client) as stream:
+        await stream.send(_authorized(services) * 40)
+        received = await _read_to_end(stream)
+    assert received.count(b"HTTP/1.1 200") == MOST_PIPELINED + 1
+    assert received.rpartition(b"HTTP/1.1 ")[2].startswith(b"429")
+    assert '"level":"error"' not in process.stderr
+
+
+async def test_a_body_that_breaks_behind_others_takes_none_of_their_answers_along(
+    start_gateway: StartGateway, services: EchoServices
+) -> None:
+    process, client = await start_gateway()
+    broken = b"POST /oauth2/token HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n"
+    for before in (0, 1, 2):
+        async with await _connect(client) as stream:
+            await stream.send(_authorized(services) * before + broken)
+            received = await _read_to_end(stream)
+        assert received.count(b"HTTP/1.1 200") == before
+        assert received.rpartition(b"HTTP/1.1 ")[2].startswith(b"400")
+    assert '"level":"error"' not in process.stderr
+
+
+async def test_leaving_while_requests_wait_is_no_error_of_the_server(
+    start_gateway: StartGateway, services: EchoServices
+) -> None:
+    process, client = await start_gateway()
+    services.reply = Reply(b'"' + b"x" * 2_000_000 + b'"')
+    for _ in range(20):
+        async with await _connect(client) as stream:
+            stream.extra(anyio.abc.SocketAttribute.raw_socket).setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+            await stream.send(_authorized(services) * 12)
+            await stream.receive(100)
+    assert (await client.get("/livez")).status_code == 200
+    assert '"level":"error"' not in process.stderr
 
 
 async def test_an_answer_that_nobody_reads_is_given_up(start_gateway: StartGateway, services: EchoServices) -> None:

@@ -50,9 +50,9 @@ def row_id_of(resource: Resource, request: Message) -> str:
 def take_version(document: dict[str, Any]) -> int | None:
     """Removes the `version` from the body of a PUT; None when there is none. Raises ApiError 400."""
     version = document.pop("version", None)
-    if not isinstance(version, int) or isinstance(version, bool):
+    if version is None:
         return None
-    if version < 1:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise invalid_input("version: there is no such version.")
     return version
 
