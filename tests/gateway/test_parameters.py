@@ -193,6 +193,11 @@ def test_a_given_value_replaces_the_default_of_a_repeated_parameter() -> None:
     assert list(_read_with(reader, "value=c").value) == ["c"]
 
 
+def test_an_empty_header_is_not_a_missing_one() -> None:
+    assert _read("PatchThreat", headers={"If-Match": ""}, path=(UUID, UUID)).HasField("if_match")
+    assert not _read("PatchThreat", path=(UUID, UUID)).HasField("if_match")
+
+
 def test_a_required_header_has_to_be_there() -> None:
     reader = _reader(FIELD.TYPE_STRING, Parameter(header="X-Key", required=True))
     assert _read_with(reader, headers={"X-Key": "k"}).value == "k"
