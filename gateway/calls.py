@@ -58,6 +58,8 @@ class DisconnectWatch:
         self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
+            # Its traceback names this object: an answer of megabytes would wait for the garbage collector.
+            self._task = None
         if isinstance(error, asyncio.CancelledError) and self.disconnected:
             raise ClientDisconnected from None
 

@@ -112,6 +112,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._stall.cancel()
         self._forget_requests()
         super().connection_lost(exc)
+        # Each knows the other: an answer of megabytes would wait for the garbage collector.
+        self.cycle = None  # type: ignore[assignment]
+        self._in_hand = None
 
     def handle_websocket_upgrade(self) -> None:
         """Hands the connection on, still counted, with the part of the head that a handshake is made of.

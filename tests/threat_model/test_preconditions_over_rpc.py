@@ -70,9 +70,9 @@ def test_a_stale_version_in_a_body_is_a_mismatch(any_api: Api) -> None:
         for version in (1, 3):
             stale = any_api.refusal(replace, BODIES[kind] | {"version": version}, **fields)
             assert (stale.status, stale.code) == (409, "version_mismatch"), kind
-        for version in (-1, 0, "2", 2.0, True, "", {}, 1e20):
-            nonsense = any_api.refusal(replace, BODIES[kind] | {"version": version}, **fields)
-            assert (nonsense.status, nonsense.code) == (400, "invalid_input"), version
+        for wrong in (-1, 0, "2", 2.0, True, "", {}, 1e20):
+            nonsense = any_api.refusal(replace, BODIES[kind] | {"version": wrong}, **fields)
+            assert (nonsense.status, nonsense.code) == (400, "invalid_input"), wrong
         assert getattr(any_api, replace)(BODIES[kind] | {"version": 1}, if_match='"2"', **fields).version == 3
         assert getattr(any_api, replace)(BODIES[kind] | {"version": None}, **fields).version == 4
 
