@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,8 @@ BODIES: dict[str, dict[str, object]] = {
     "ThreatModel": {"name": "New"},
 }
 
+NO_VERSIONS: list[Any] = [-1, 0, "2", 2.0, True, "", {}, 1e20]
+
 
 def test_a_stale_version_in_a_body_is_a_mismatch(any_api: Api) -> None:
     for kind, fields in one_of_each(any_api).items():
@@ -70,7 +73,7 @@ def test_a_stale_version_in_a_body_is_a_mismatch(any_api: Api) -> None:
         for version in (1, 3):
             stale = any_api.refusal(replace, BODIES[kind] | {"version": version}, **fields)
             assert (stale.status, stale.code) == (409, "version_mismatch"), kind
-        for wrong in (-1, 0, "2", 2.0, True, "", {}, 1e20):
+        for wrong in NO_VERSIONS:
             nonsense = any_api.refusal(replace, BODIES[kind] | {"version": wrong}, **fields)
             assert (nonsense.status, nonsense.code) == (400, "invalid_input"), wrong
         assert getattr(any_api, replace)(BODIES[kind] | {"version": 1}, if_match='"2"', **fields).version == 3
