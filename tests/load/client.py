@@ -52,18 +52,22 @@ async def make_edits(job: dict[str, Any]) -> dict[str, Any]:
     """Opens all `sockets`; the first `senders` of them send `rate` operations a second in all for `seconds`."""
     sockets = [await connect(url, max_size=None, compression=None, proxy=None) for url in job["sockets"]]
     sent_at: dict[str, float] = {}
+    newest_vector = [0] * len(sockets)
     latencies: list[float] = []
     refused: list[str] = []
     event_bytes = 0
     everything = asyncio.Event()
     expected = int(job["rate"] * job["seconds"]) * (len(sockets) - 1)
 
-    async def listen(socket: ClientConnection) -> None:
+    async def listen(number: int, socket: ClientConnection) -> None:
         nonlocal event_bytes
         async for text in socket:
             now = time.perf_counter()
             message = orjson.loads(text)
+            newest_vector[number] = max(newest_vector[number], message.get("update_vector", 0))
             if message["message_type"] == "diagram_operation_event":
+                if message["operation_id"] not in sent_at:  # a correction
+                    continue
                 event_bytes = len(text)
                 latencies.append(now - sent_at[message["operation_id"]])
                 if len(latencies) == expected:
@@ -71,7 +75,7 @@ async def make_edits(job: dict[str, Any]) -> dict[str, Any]:
             elif message["message_type"] in ("operation_rejected", "authorization_denied", "error"):
                 refused.append(str(message))
 
-    listeners = [asyncio.create_task(listen(socket)) for socket in sockets]
+    listeners = [asyncio.create_task(listen(*each)) for each in enumerate(sockets)]
     cpu_before = cpu_seconds(job["pids"])
     started = time.perf_counter()
     for number in range(int(job["rate"] * job["seconds"])):
@@ -83,7 +87,7 @@ async def make_edits(job: dict[str, Any]) -> dict[str, Any]:
         message = {
             "message_type": "diagram_operation_request",
             "operation_id": operation_id,
-            "base_vector": 0,
+            "base_vector": newest_vector[number % job["senders"]],
             "operation": {"type": "patch", "cells": [change]},
         }
         sent_at[operation_id] = time.perf_counter()
