@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.auth.oauth import client_callback, pkce
 from services.auth.oauth.authorization_store import AuthorizationRequest, AuthorizationStore
 from services.auth.providers import dev_provider
-from services.auth.providers.provider import UNAVAILABLE, Provider, ProviderFailure, UpstreamRequest
+from services.auth.providers.provider import ERROR_TEXT, UNAVAILABLE, Provider, ProviderFailure, UpstreamRequest
 from services.auth.providers.registry import Providers
 from services.auth.tokens.login import Logins
 from services.shared.errors import ApiError, invalid_request
@@ -35,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 _GONE = "The identity provider is not configured any more."
 _SCOPE = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_ ]*[a-zA-Z0-9_]")
-_ERROR = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]*")  # RFC 6749 section 4.1.2.1
 
 
 class AuthorizationEndpoint:
@@ -169,8 +168,8 @@ def _check(request: AuthorizeRequest) -> None:
 
 
 def _provider_error(request: CallbackRequest) -> dict[str, str]:
-    error = request.error if _ERROR.fullmatch(request.error) else "server_error"
-    if request.error_description and _ERROR.fullmatch(request.error_description):
+    error = request.error if ERROR_TEXT.fullmatch(request.error) else "server_error"
+    if request.error_description and ERROR_TEXT.fullmatch(request.error_description):
         return {"error": error, "error_description": request.error_description}
     return {"error": error}
 

@@ -12,7 +12,8 @@ UNAVAILABLE = "temporarily_unavailable"
 INVALID = "provider_response_invalid"
 REFUSED = "access_denied"
 
-_PRINTABLE = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]*")  # RFC 6749 section 4.1.2.1
+ERROR_TEXT = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]*")
+"""What an error or its description may be made of, RFC 6749 sections 4.1.2.1 and 5.2."""
 _LONGEST_REASON = 300
 
 
@@ -45,7 +46,7 @@ def refused(error: object) -> ProviderFailure:
 
     Its description is left out: a provider may repeat what was sent to it.
     """
-    text = error if isinstance(error, str) and len(error) <= 64 and _PRINTABLE.fullmatch(error) else "unknown"
+    text = error if isinstance(error, str) and len(error) <= 64 and ERROR_TEXT.fullmatch(error) else "unknown"
     return ProviderFailure(REFUSED, "The identity provider refused the login.", f"the token endpoint says {text}")
 
 

@@ -238,7 +238,6 @@ class Registry:
 
     def __init__(self, resources: Sequence[Resource]) -> None:
         self.resources = tuple(resources)
-        self.by_kind = {resource.kind: resource for resource in resources}
 
     def cascading(self, resource: Resource) -> list[Resource]:
         """Kinds of children that are deleted and restored with a root, in the order of their locks."""

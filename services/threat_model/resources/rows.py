@@ -144,7 +144,18 @@ class Rows:
         for revision in revisions:
             row = revision.row
             before = orjson.loads(row.document)
-            write = self._write(connection, target, change_type, row.id, revision, before, now)
+            write = Write(
+                connection=connection,
+                call=target.call,
+                change_type=change_type,
+                scope_id=target.scope_id,
+                row_id=row.id,
+                row=row,
+                before=before,
+                values=revision.values,
+                prepared=revision.prepared,
+                now=now,
+            )
             self.resource.rules.guard(row, frozenset(revision.values))
             self.resource.rules.check(write)
             stored = self.resource.rules.store(write)
@@ -223,29 +234,6 @@ class Rows:
         bounds.require_deliverable(document)
         recording.record(connection, changes)
         return document
-
-    def _write(
-        self,
-        connection: Connection,
-        target: Target,
-        change_type: ChangeType,
-        row_id: str,
-        revision: Revision,
-        before: Members,
-        now: datetime,
-    ) -> Write:
-        return Write(
-            connection,
-            target.call,
-            change_type,
-            target.scope_id,
-            row_id,
-            revision.row,
-            before,
-            revision.values,
-            revision.prepared,
-            now,
-        )
 
     def _changed(
         self,

@@ -34,9 +34,8 @@ from services.threat_model.cells.operations import OperationRejected, apply_oper
 from services.threat_model.cells.tables import diagrams
 from services.threat_model.limits import MAX_ANSWER_BYTES, MAX_OPERATION_BYTES
 from services.threat_model.resources.cascades import References
-from services.threat_model.sequencer import loading as sequencer_cells
-from services.threat_model.sequencer import operation_log
-from services.threat_model.sequencer import present as sequencer_read
+from services.threat_model.sequencer import loading, operation_log
+from services.threat_model.sequencer.present import read as read_present
 from tmi.principal.v1.principal_pb2 import Principal
 from tmi.threat_model.v1.sequencer_pb2 import (
     CommitOperationsResponse,
@@ -98,7 +97,7 @@ def commit_operations(
     principals = [request.initiator for request in requests]
     operations = [_parsed(request.operation) for request in requests]
     named = [named_cells(operation) for operation in operations]
-    present = sequencer_read.read(
+    present = read_present(
         connection,
         diagram_id,
         diagram.threat_model_id,
@@ -141,11 +140,11 @@ def commit_operations(
             result = _apply(loaded.cells, request, operation, removed, vector)
             results.append(result)
             if result.outcome == Outcome.OUTCOME_ACCEPTED:
-                inverse = sequencer_cells.last_inverse(loaded.cells)
+                inverse = loading.last_inverse(loaded.cells)
                 committed.append(operation_log.Committed(result.committed, request.initiator, inverse))
                 known[request.operation_id] = result.committed
                 answered += len(result.committed.operation)
-                gone |= dict.fromkeys(sequencer_cells.last_removed(loaded.cells), request.initiator)
+                gone |= dict.fromkeys(loading.last_removed(loaded.cells), request.initiator)
 
     if committed:
         now = rfc3339.now()
@@ -156,7 +155,7 @@ def commit_operations(
         (_WRITE_AND_ANNOUNCE if freed else _WRITE).execute(
             connection,
             {
-                **cell_rows.parameters(diagram_id, sequencer_cells.changes(loaded)),
+                **cell_rows.parameters(diagram_id, loading.changes(loaded)),
                 **operation_log.rows(diagram_id, session_id, committed, now),
                 **recording.rows([*freed, *_changes(diagram, diagram_id, committed, now)], announced=freed),
                 "of_diagram_id": diagram_id,
