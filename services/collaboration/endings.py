@@ -8,12 +8,12 @@ and answers when that has its outcome. Answers are in a Redis list of the ending
 import asyncio
 import time
 from dataclasses import dataclass
-from uuid import uuid4
 
 import redis.asyncio
 from redis.exceptions import RedisError
 
 from services.collaboration.relay import Relay
+from services.shared.uuids import uuid4
 from tmi.collaboration.v1.relay_pb2 import RelayFrame, SessionEnding
 
 LONGEST_SECONDS = 2.0
@@ -41,7 +41,7 @@ class Endings:
 
         reason: why the session ends.
         """
-        ending_id = str(uuid4())
+        ending_id = uuid4()
         frame = RelayFrame(session_ending=SessionEnding(ending_id=ending_id, reason=reason))
         deadline = time.monotonic() + LONGEST_SECONDS
         try:

@@ -67,7 +67,7 @@ class LiveRoom:
         self.refresh_presence()
 
     def open_stream(self, link: str) -> Stream:
-        """The frames of a new stream; None ends it."""
+        """The frames of a new stream."""
         stream = Stream()
         self._streams[link] = stream
         return stream
