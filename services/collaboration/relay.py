@@ -118,23 +118,29 @@ class Relay:
             try:
                 async with self._client.pubsub() as pubsub:
                     self._pubsub = pubsub
-                    known = set(self._sessions)
-                    await pubsub.subscribe(_CONTROL, *(_PREFIX + session_id for session_id in known))
-                    self._is_listening = True
-                    # Rooms that were opened meanwhile; later ones subscribe by themselves.
-                    for session_id in self._sessions - known:
-                        await self._command("subscribe", session_id)
-                    while self._is_listening:
-                        if message := await pubsub.get_message(timeout=PING_SECONDS):
-                            self._receive(message)
+                    try:
+                        await self._receive_all(pubsub)
+                    finally:
+                        # Before it is closed: a command to a closed one would open a connection that nobody closes.
+                        self._pubsub = None
             except (RedisError, OSError) as error:
                 if self._is_listening:
                     logger.warning("relay lost", extra={"error": type(error).__name__})
             finally:
-                # Also when stopped: a command to a closed one would open a connection that nobody closes.
                 self._is_listening = False
-                self._pubsub = None
             await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _receive_all(self, pubsub: PubSub) -> None:
+        """Subscribes to everything and receives until it is told to begin anew."""
+        known = set(self._sessions)
+        await pubsub.subscribe(_CONTROL, *(_PREFIX + session_id for session_id in known))
+        self._is_listening = True
+        # Rooms that were opened meanwhile; later ones subscribe by themselves.
+        for session_id in self._sessions - known:
+            await self._command("subscribe", session_id)
+        while self._is_listening:
+            if message := await pubsub.get_message(timeout=PING_SECONDS):
+                self._receive(message)
 
     def _receive(self, message: dict[str, Any]) -> None:
         channel = message["channel"].decode()

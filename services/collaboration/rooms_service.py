@@ -207,6 +207,8 @@ class RoomsService:
 
     def stop(self) -> None:
         """Ends the work of every room."""
+        for task in self._subscriptions:
+            task.cancel()
         for room in self.rooms:
             room.stop()
 
